@@ -1,0 +1,142 @@
+"""A captioner as a directory: weights, vocabulary, preprocessing, scores, and checksums of them all.
+
+captioner/
+  captioner.json        format, model, preprocessing, scores, and the SHA-256 of the other files
+  weights.safetensors   parameters by dotted name
+  tokenizer.json        a Hugging Face `tokenizers` file
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pydantic
+import safetensors
+import safetensors.numpy
+from flax import nnx
+
+from captioner_jax.config import ModelConfig
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.errors import UserError
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.tokenizer import Tokenizer
+
+FORMAT = 1
+CARD, WEIGHTS, TOKENIZER = "captioner.json", "weights.safetensors", "tokenizer.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """Everything that captioning needs, and what is known of how well it does."""
+
+    model: ModelConfig
+    preprocessing: Preprocessing
+    max_length: int
+    tokenizer: Tokenizer
+    parameters: dict[Any, Any]
+    scores: dict[str, float]
+    training: dict[str, Any]
+
+    @functools.cached_property
+    def graphdef(self) -> nnx.GraphDef[Captioner]:
+        return abstract(self.model, len(self.tokenizer))[0]
+
+    def save(self, directory: Path) -> None:
+        """Writes the directory, all of it or nothing; one that is there is replaced."""
+        partial = directory.with_name(f"{directory.name}.{os.getpid()}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        weights = {name: np.asarray(value) for name, value in flat(self.parameters).items()}
+        safetensors.numpy.save_file(weights, partial / WEIGHTS)
+        (partial / TOKENIZER).write_text(self.tokenizer.to_json(), encoding="utf-8")
+        card = {
+            "format": FORMAT,
+            "model": dataclasses.asdict(self.model),
+            "preprocessing": dataclasses.asdict(self.preprocessing),
+            "max_length": self.max_length,
+            "scores": self.scores,
+            "training": self.training,
+            "sha256": {name: _sha256(partial / name) for name in (WEIGHTS, TOKENIZER)},
+        }
+        (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        _replace(directory, partial)
+
+
+def load(directory: Path) -> Bundle:
+    """Raises UserError where the directory is no captioner, a damaged one, or one of a later format."""
+    card = _card(directory)
+    try:
+        if card["format"] > FORMAT:
+            raise UserError(f"{directory} is of format {card['format']}, later than this program knows: update it")
+        for name, digest in card["sha256"].items():
+            if name not in (WEIGHTS, TOKENIZER) or _sha256(directory / name) != digest:
+                raise UserError(f"{directory / name} is damaged: its checksum is not the one in {CARD}")
+        model = pydantic.TypeAdapter(ModelConfig).validate_json(json.dumps(card["model"]))
+        preprocessing = pydantic.TypeAdapter(Preprocessing).validate_json(json.dumps(card["preprocessing"]))
+        tokenizer = Tokenizer.from_json((directory / TOKENIZER).read_text(encoding="utf-8"))
+        weights = safetensors.numpy.load_file(directory / WEIGHTS)
+        parameters = _like(abstract(model, len(tokenizer))[1], weights)
+        return Bundle(model, preprocessing, card["max_length"], tokenizer, parameters, card["scores"], card["training"])
+    except (KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{directory} is damaged: {error!r}") from error
+
+
+def newest(runs: Path) -> Path:
+    """The captioner that was written last in the runs of a folder. Raises UserError where there is none."""
+    found = sorted(runs.glob(f"*/captioner/{CARD}"), key=lambda card: card.stat().st_mtime)
+    if not found:
+        raise UserError(f"no captioner in {runs} yet: train one with `python train.py`, or name one by --captioner")
+    return found[-1].parent
+
+
+@functools.cache
+def abstract(model: ModelConfig, vocabulary: int) -> tuple[nnx.GraphDef[Captioner], dict[Any, Any]]:
+    """The model's structure, and its parameters as shapes and types only."""
+    captioner = nnx.eval_shape(lambda: Captioner(model, vocabulary, rngs=nnx.Rngs(0)))
+    graphdef, parameters = nnx.split(captioner, nnx.Param)
+    return graphdef, nnx.to_pure_dict(parameters)
+
+
+def flat(parameters: dict[Any, Any]) -> dict[str, Any]:
+    """Parameters by dotted name, such as decoder.blocks.0.mlp.linear_1.kernel."""
+    return {".".join(str(k.key) for k in path): leaf for path, leaf in jax.tree.leaves_with_path(parameters)}
+
+
+def _like(parameters: dict[Any, Any], weights: dict[str, np.ndarray]) -> dict[Any, Any]:
+    """The weights in the tree of `parameters`. Raises ValueError where names or shapes differ."""
+    wanted = {name: leaf.shape for name, leaf in flat(parameters).items()}
+    given = {name: leaf.shape for name, leaf in weights.items()}
+    if wanted != given:
+        names = sorted(name for name in wanted.keys() | given.keys() if wanted.get(name) != given.get(name))
+        raise ValueError(f"its weights are not those of its model: {', '.join(names[:5])}")
+    return jax.tree.unflatten(jax.tree.structure(parameters), [weights[name] for name in wanted])
+
+
+def _card(directory: Path) -> dict[str, Any]:
+    try:
+        return json.loads((directory / CARD).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{directory} is no captioner: {CARD}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise UserError(f"{directory / CARD} is damaged: {error}") from error
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _replace(directory: Path, new: Path) -> None:
+    """Puts a finished directory in the place of another."""
+    old = directory.with_name(f"{directory.name}.{os.getpid()}.old")
+    if directory.exists():
+        directory.rename(old)
+    new.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,267 @@
+"""Every setting of a training run, each default once. TOML files and command-line overrides become these."""
+
+import dataclasses
+import difflib
+import json
+import os
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import tyro
+from annotated_types import Ge, Gt, Le, Lt
+
+from captioner_jax.errors import UserError
+
+Positive = Annotated[int, Gt(0)]
+NotNegative = Annotated[int, Ge(0)]
+Share = Annotated[float, Ge(0), Lt(1)]
+
+_STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The convolutional encoder: pixels to a grid of cells."""
+
+    __pydantic_config__ = _STRICT
+
+    stem: Positive = 4
+    """Stride of the first convolution; its kernel is twice as large."""
+    widths: tuple[Positive, ...] = (64, 128)
+    """Channels of each stage, multiples of 16; each stage after the first halves the grid."""
+    blocks: tuple[NotNegative, ...] = (0, 2)
+    """Residual blocks of each stage."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The captioner: encoder, then Transformer decoder."""
+
+    __pydantic_config__ = _STRICT
+
+    width: Positive = 128
+    """D, the width of the decoder; a multiple of 4."""
+    heads: Positive = 4
+    """N, attention heads; they divide the width."""
+    feed_forward: Positive = 256
+    """F, the inner width of the feed-forward network."""
+    layers: Positive = 2
+    """L, decoder blocks."""
+    dropout: Share = 0.0
+    """Share of activations dropped while training."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """Files that list the images of each split, a name a line; relative to data.path."""
+
+    __pydantic_config__ = _STRICT
+
+    train: str | None = None
+    """Images to train on."""
+    validation: str | None = None
+    """Images to watch while training."""
+    test: str | None = None
+    """Images to score at the end."""
+
+
+@dataclass(frozen=True)
+class TfdsNames:
+    """Where a TensorFlow Datasets data set, prepared as array_record, keeps what a captioner needs."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str = "coco_captions"
+    """The data set, with its configuration and version if need be."""
+    image: str = "image"
+    """Feature that holds the encoded image."""
+    captions: str = "captions/text"
+    """Feature that holds the captions, a slash between the levels."""
+    train: str = "train+restval"
+    """Split to train on."""
+    validation: str = "val"
+    """Split to watch while training."""
+    test: str = "test"
+    """Split to score at the end."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Images and their captions, and how they become arrays."""
+
+    __pydantic_config__ = _STRICT
+
+    source: Literal["shapes", "folder", "tfds"] = "shapes"
+    """Drawn scenes, a folder of images with a captions file, or a TensorFlow Datasets data set."""
+    path: str | None = None
+    """folder: where it is. shapes, tfds: the TensorFlow Datasets directory, if not the usual one."""
+    images: str = "."
+    """folder: the folder or .tar file of the images, relative to data.path."""
+    captions: str | None = None
+    """folder: captions file, relative to data.path: .csv, .jsonl, COCO .json or Flickr token file. Found if one is."""
+    splits: SplitFiles = field(default_factory=SplitFiles)
+    held_out: Annotated[float, Gt(0), Lt(0.5)] = 0.1
+    """folder, where no split files are named: share of the images for validation, and again for test."""
+    tfds: TfdsNames = field(default_factory=TfdsNames)
+    image_size: Positive = 64
+    """Side in pixels of the square that the model sees."""
+    min_count: Positive = 1
+    """Words seen less often in training captions become <unk>."""
+    max_length: Annotated[int, Ge(2)] = 26
+    """T, the longest caption in words, <end> included; longer ones are cut."""
+    captions_per_image: Positive = 1
+    """Captions of an image that one step trains on, drawn anew each epoch; the encoder runs once for all."""
+    flip: bool = False
+    """Mirror half of the training images; captions that say left or right keep theirs as they are."""
+    crop: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Smallest share of a training image's area that a random crop keeps; 1 crops nothing."""
+    workers: NotNegative = 0
+    """Processes that decode images; 0 decodes in threads of this one."""
+    on_error: Literal["skip", "stop"] = "skip"
+    """A damaged image: name it, count it and train on without it, or stop."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The optimisation."""
+
+    __pydantic_config__ = _STRICT
+
+    steps: Positive = 3000
+    """Updates of the parameters."""
+    batch_size: Positive = 32
+    """Images a step."""
+    learning_rate: Annotated[float, Gt(0)] = 2e-3
+    """At its height, after the warm-up."""
+    warmup: NotNegative = 200
+    """Steps over which the learning rate rises from zero; it falls along a cosine to zero afterwards."""
+    weight_decay: Annotated[float, Ge(0)] = 0.05
+    """AdamW's, on matrices and kernels; biases and normalisation scales are left alone."""
+    beta_2: Share = 0.98
+    """AdamW's memory of squared gradients."""
+    clip: Annotated[float, Gt(0)] = 1.0
+    """Largest norm of the gradient; longer ones are scaled down to it."""
+    label_smoothing: Share = 0.0
+    """Probability mass spread evenly over the vocabulary (Szegedy et al. 2016)."""
+    seed: NotNegative = 0
+    """Of parameters, dropout, shuffling and augmentation."""
+    log_every: Positive = 50
+    """Steps between lines of progress."""
+    evaluate_every: Positive = 500
+    """Steps between evaluations on the validation split."""
+    checkpoint_every: Positive = 500
+    """Steps between checkpoints."""
+    keep_checkpoints: Positive = 2
+    """Checkpoints kept, the newest."""
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is looked at while training and at the end."""
+
+    __pydantic_config__ = _STRICT
+
+    images: Positive = 200
+    """Images of a split looked at while training; the final scores take them all."""
+    examples: NotNegative = 4
+    """Captions shown beside their references."""
+    batch_size: Positive = 50
+    """Images at a time."""
+    beams: Positive = 1
+    """K, the width of the search at the end; 1 is greedy, as always while training."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A training run."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str = "shapes"
+    """Of the run: its folder within `runs`."""
+    runs: str = "runs"
+    """Folder that holds a folder for each run."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run keeps checkpoints, metrics and its captioner."""
+        return Path(self.runs) / self.name
+
+
+def from_toml(path: str | os.PathLike[str]) -> Config:
+    """The configuration in a TOML file. Raises UserError where it cannot be read, naming each mistake."""
+    try:
+        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not TOML: {error}") from error
+    return from_dict(settings, str(path))
+
+
+def from_dict(settings: dict[str, Any], where: str) -> Config:
+    """The configuration that these nested settings make. Raises UserError naming each mistake, `where` it stands."""
+    try:
+        return pydantic.TypeAdapter(Config).validate_json(json.dumps(settings), strict=True)
+    except pydantic.ValidationError as error:
+        raise UserError("\n".join(f"{where}: {_mistake(e)}" for e in error.errors())) from None
+    except TypeError as error:  # TOML knows dates, which no setting is
+        raise UserError(f"{where}: {error}") from error
+
+
+def from_command_line(arguments: list[str]) -> tuple[Config, bool]:
+    """`[CONFIG.toml] [--resume] [--section.key value ...]` as a configuration and whether to resume.
+
+    Without a file the settings are those of the defaults. Leaves the program with a message where an option is
+    unknown or ill-typed, and where help is asked for. Raises UserError for a mistake in the file or in a value.
+    """
+    file = arguments[0] if arguments and not arguments[0].startswith("-") else None
+    base = from_toml(file) if file else Config()
+    command = tyro.cli(
+        _Command,
+        args=arguments[1:] if file else arguments,
+        default=_Command(**vars(base)),
+        prog="train.py [CONFIG.toml]",
+        description="Trains a captioner. Settings come from the TOML file, or the defaults, and from the options below.",
+    )
+    settings = dataclasses.asdict(command)
+    resume = settings.pop("resume")
+    return from_dict(settings, "command line"), resume
+
+
+@dataclass(frozen=True)
+class _Command(Config):
+    """A training run, started or resumed."""
+
+    resume: bool = False
+    """Go on from the newest checkpoint of this run; without it, a run that has checkpoints is not started again."""
+
+
+def _mistake(error: Any) -> str:
+    """One of pydantic's findings in words: where it lies, what is wrong, and the nearest right name."""
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] != "unexpected_keyword_argument":
+        return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    near = difflib.get_close_matches(key, _keys(Config), n=1, cutoff=0.5)
+    return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _keys(section: type, prefix: str = "") -> list[str]:
+    """The dotted names of all settings and sections."""
+    keys = []
+    for name, kind in typing.get_type_hints(section).items():
+        if name.startswith("__"):
+            continue
+        keys.append(prefix + name)
+        if dataclasses.is_dataclass(kind):
+            keys += _keys(kind, f"{prefix}{name}.")
+    return keys

@@ -1,0 +1,1 @@
+"""Captioned images of any kind as batches of arrays."""

@@ -1,0 +1,97 @@
+"""Image files to arrays: decoding, orientation, RGB, the square that the model sees, augmentation, normalisation."""
+
+import dataclasses
+import io
+import warnings
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from PIL import Image, ImageOps
+
+# Mean and standard deviation of ImageNet's pixels in [0,1], the field's usual choice for photographs.
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
+
+
+class ImageError(ValueError):
+    """An image that cannot be used, and why."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image between its file and the model; it travels with the weights."""
+
+    image_size: int
+    mean: tuple[float, float, float] = MEAN
+    deviation: tuple[float, float, float] = DEVIATION
+
+
+def open_image(data: bytes, smallest: int) -> Image.Image:
+    """The picture in an encoded file, upright and in RGB.
+
+    JPEGs may come at a reduced size, with no side below twice `smallest`, which is faster to decode. Transparent
+    pixels are laid over white; of an animation the first frame is taken. Raises ImageError for what is empty, is no
+    image, is damaged, or has more pixels than Pillow holds to be safe (179 million).
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns at half the size that it refuses, and of odd EXIF data
+            image = Image.open(io.BytesIO(data))
+            image.draft("RGB", (2 * smallest, 2 * smallest))
+            return _rgb(ImageOps.exif_transpose(image))
+    except Image.DecompressionBombError as error:
+        raise ImageError("the image has more than 179 million pixels") from error
+    except Image.UnidentifiedImageError as error:
+        raise ImageError("not an image, or of a kind that Pillow cannot read") from error
+    except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError) as error:  # Pillow's, for damaged files
+        raise ImageError(f"the image is damaged: {error}") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        return Image.fromarray(_to_bytes(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_bytes(grey: np.ndarray) -> np.ndarray:
+    """Grey values in 0..255 from 16-bit integers, or from others whose largest value is taken for white."""
+    white = 65535 if np.issubdtype(grey.dtype, np.integer) else max(float(grey.max()), 1e-9)
+    return (np.clip(grey / white, 0, 1) * 255).astype(np.uint8)
+
+
+def to_square(image: Image.Image, size: int) -> UInt8[np.ndarray, "Y X 3"]:
+    """The middle of the image, its shorter side scaled to `size`: the one transform of evaluation and of use."""
+    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+
+
+def augment(
+    image: Image.Image, size: int, smallest_crop: float, flip: bool, rng: np.random.Generator
+) -> UInt8[np.ndarray, "Y X 3"]:
+    """A random part of the image, scaled to `size` x `size`, mirrored half of the time if `flip`.
+
+    The part keeps `smallest_crop` to 1 of the area at an aspect ratio of 3:4 to 4:3 (Szegedy et al. 2015, "Going
+    Deeper with Convolutions", section 6, with a gentler smallest area). With 1 it is the middle square.
+    """
+    if smallest_crop < 1:
+        area = rng.uniform(smallest_crop, 1) * image.width * image.height
+        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        width = min(image.width, np.sqrt(area * aspect))
+        height = min(image.height, np.sqrt(area / aspect))
+        left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
+        box = (left, top, left + width, top + height)
+        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    if flip and rng.random() < 0.5:
+        image = ImageOps.mirror(image)
+    return to_square(image, size)
+
+
+def normalise(pixels: UInt8[Array, "B Y X 3"], how: Preprocessing) -> Float[Array, "B Y X 3"]:
+    """Pixels scaled to [0,1], then centred and scaled a channel at a time; cheap enough to do on the device."""
+    image = pixels.astype(jnp.float32) / 255
+    return (image - jnp.asarray(how.mean)[None, None, None]) / jnp.asarray(how.deviation)[None, None, None]

@@ -1,0 +1,1 @@
+"""How good captions are, and what they are measured against."""

@@ -1,0 +1,64 @@
+"""How well a captioner does on a split: its loss, what it writes, and how much of that is true."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from captioner_jax.config import Config
+from captioner_jax.data.pipeline import Batch, evaluation_batches
+from captioner_jax.data.shapes.scene import Scene
+from captioner_jax.data.shapes.truth import Verdict, judge
+from captioner_jax.data.source import Example, Source
+from captioner_jax.generation.search import Found
+from captioner_jax.text.tokenizer import Tokenizer
+
+
+class Written(NamedTuple):
+    """What was written of an example, and how that stands to its facts (None where it has none)."""
+
+    example: Example
+    caption: str
+    verdict: Verdict | None
+
+
+class Scores(NamedTuple):
+    """`values` has `loss` (nats a word), and for scenes with facts `true` and `complete`, shares of the captions."""
+
+    values: dict[str, float]
+    written: list[Written]
+
+
+def score_split(
+    source: Source,
+    parameters: dict[Any, Any],
+    tokenizer: Tokenizer,
+    config: Config,
+    *,
+    loss_sums: Callable[[dict[Any, Any], Batch], tuple[Any, Any]],
+    write: Callable[[dict[Any, Any], Any], Found],
+    images: int | None,
+) -> Scores:
+    """Scores of the first `images` of a split, or of all."""
+    total = words = 0.0
+    written: list[Written] = []
+    for examples, batch in evaluation_batches(
+        source, config.data, tokenizer, batch_size=config.evaluation.batch_size, images=images
+    ):
+        loss, count = loss_sums(parameters, batch)
+        tokens = np.asarray(write(parameters, batch.images).tokens[:, 0])
+        total, words = total + float(loss), words + float(count)
+        for example, ids, usable in zip(examples, tokens, batch.usable, strict=False):
+            if usable:
+                caption = tokenizer.decode(ids)
+                written.append(Written(example, caption, _verdict(caption, example)))
+    values = {"loss": total / max(words, 1)}
+    verdicts = [one.verdict for one in written if one.verdict is not None]
+    if verdicts:
+        values["true"] = sum(verdict.true for verdict in verdicts) / len(verdicts)
+        values["complete"] = sum(verdict.complete for verdict in verdicts) / len(verdicts)
+    return Scores(values, written)
+
+
+def _verdict(caption: str, example: Example) -> Verdict | None:
+    return None if example.facts is None else judge(caption, Scene.from_json(example.facts))

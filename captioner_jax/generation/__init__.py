@@ -1,0 +1,1 @@
+"""From an image's memory to captions: greedy and beam search."""

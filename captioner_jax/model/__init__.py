@@ -1,0 +1,1 @@
+"""The mathematics: attention, positions, encoder, decoder; no files, no devices."""

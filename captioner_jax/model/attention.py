@@ -1,0 +1,102 @@
+r"""Attention, from its formulas (Vaswani et al. 2017, "Attention Is All You Need", section 3.2).
+
+The alphabet of every shape in this package:
+
+    B batch    T target length    S source length    N heads    H head size    D model width
+    F feed-forward width    V vocabulary    L layers    Y/X image height/width    C channels    K beams
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+
+class KeyValue(NamedTuple):
+    """Keys and values of a source, a head apart: what queries attend to, and what a decoding cache holds."""
+
+    keys: Float[Array, "B S N H"]
+    values: Float[Array, "B S N H"]
+
+    def write(self, new: "KeyValue", start: Int[Array, ""]) -> "KeyValue":
+        """Keys and values [B T N H] put in place of those at positions start ... start + T - 1."""
+        return KeyValue(
+            jax.lax.dynamic_update_slice_in_dim(self.keys, new.keys, start, axis=1),
+            jax.lax.dynamic_update_slice_in_dim(self.values, new.values, start, axis=1),
+        )
+
+
+def causal_mask(length: int) -> Bool[Array, "1 1 T T"]:
+    """True where target position t may look at position s: s <= t (Vaswani et al. 2017, section 3.2.3)."""
+    t = jnp.arange(length)
+    return (t[None, :] <= t[:, None])[None, None]
+
+
+def padding_mask(is_token: Bool[Array, "B S"]) -> Bool[Array, "B 1 1 S"]:
+    """True where a source position holds a token, for every head and every query."""
+    return is_token[:, None, None, :]
+
+
+def attention_weights(
+    q: Float[Array, "B T N H"], k: Float[Array, "B S N H"], mask: Bool[Array, "#B #N #T S"] | None = None
+) -> Float[Array, "B N T S"]:
+    r"""$$\mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right)$$ (Vaswani et al. 2017, equation 1).
+
+    Each row is a distribution over the source, in float32 whatever the type of q and k. Where `mask` is False the
+    weight is zero; a row masked throughout becomes uniform rather than NaN.
+    """
+    head_size = q.shape[-1]
+    scores = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32) / math.sqrt(head_size)
+    if mask is not None:
+        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    return jax.nn.softmax(scores, axis=-1)
+
+
+def attention(
+    q: Float[Array, "B T N H"],
+    k: Float[Array, "B S N H"],
+    v: Float[Array, "B S N H"],
+    mask: Bool[Array, "#B #N #T S"] | None = None,
+) -> Float[Array, "B T N H"]:
+    r"""$$\mathrm{Attention}(Q, K, V) = \mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right) V$$ (equation 1)."""
+    return jnp.einsum("bnts,bsnh->btnh", attention_weights(q, k, mask).astype(v.dtype), v)
+
+
+class MultiHeadAttention(nnx.Module):
+    r"""N attentions side by side, each in its own subspace (Vaswani et al. 2017, section 3.2.2).
+
+    $$\mathrm{MultiHead}(Q, K, V) = \mathrm{Concat}(\mathrm{head}_1, \ldots, \mathrm{head}_N)\, W^O, \qquad
+      \mathrm{head}_n = \mathrm{Attention}(Q W_n^Q,\ K W_n^K,\ V W_n^V)$$
+
+    Self-attention where queries and source are one sequence, cross-attention where they are two. The source comes
+    projected (`project`), so that a memory, or the words before, need projecting only once.
+    """
+
+    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
+        """Raises ValueError where `width` D does not divide into `heads` N heads of equal size H."""
+        if width % heads:
+            raise ValueError(f"a width of {width} does not divide into {heads} heads")
+        head_size = width // heads
+        split = nnx.initializers.lecun_normal(in_axis=0, out_axis=(1, 2))
+        merge = nnx.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
+        self.w_q = nnx.Param(split(rngs.params(), (width, heads, head_size)))
+        self.w_k = nnx.Param(split(rngs.params(), (width, heads, head_size)))
+        self.w_v = nnx.Param(split(rngs.params(), (width, heads, head_size)))
+        self.w_o = nnx.Param(merge(rngs.params(), (heads, head_size, width)))
+
+    def project(self, source: Float[Array, "B S D"]) -> KeyValue:
+        """K W^K and V W^V of a source."""
+        keys = jnp.einsum("bsd,dnh->bsnh", source, self.w_k[...])
+        values = jnp.einsum("bsd,dnh->bsnh", source, self.w_v[...])
+        return KeyValue(keys, values)
+
+    def __call__(
+        self, x: Float[Array, "B T D"], source: KeyValue, mask: Bool[Array, "#B #N #T S"] | None = None
+    ) -> Float[Array, "B T D"]:
+        """What each of the T queries x W^Q reads from a projected source of S positions."""
+        q = jnp.einsum("btd,dnh->btnh", x, self.w_q[...])
+        heads = attention(q, source.keys, source.values, mask)
+        return jnp.einsum("btnh,nhd->btd", heads, self.w_o[...])

@@ -1,0 +1,44 @@
+"""Captioner = encoder + decoder: an image becomes a memory of cells, and a caption is read off it word by word."""
+
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from captioner_jax.config import ModelConfig
+from captioner_jax.model.attention import KeyValue
+from captioner_jax.model.convnet import ConvNet
+from captioner_jax.model.decoder import Decoder
+from captioner_jax.model.position import grid_sinusoids
+
+
+class Captioner(nnx.Module):
+    r"""$$p(w_1 \ldots w_T \mid I) = \prod_t p(w_t \mid w_1 \ldots w_{t-1}, I)$$ (Vinyals et al. 2015, equation 2).
+
+    Images are float32, scaled to [0,1] and normalised; what they are normalised by belongs to the weights and is kept
+    beside them.
+    """
+
+    def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
+        self.encoder = ConvNet(config.encoder, rngs=rngs)
+        self.into_memory = nnx.Linear(config.encoder.widths[-1], config.width, rngs=rngs)
+        self.decoder = Decoder(config, vocabulary, rngs=rngs)
+
+    def encode(self, images: Float[Array, "B Y X 3"]) -> Float[Array, "B S D"]:
+        """The memory: S = y * x cells of width D, row by row, each with its place added."""
+        cells = self.into_memory(self.encoder(images))
+        batch, height, width, channels = cells.shape
+        cells = cells + grid_sinusoids(height, width, channels)[None]
+        return cells.reshape(batch, height * width, channels)
+
+    def memory(self, images: Float[Array, "B Y X 3"]) -> list[KeyValue]:
+        """The memory as each decoder layer attends to it."""
+        return self.decoder.project(self.encode(images))
+
+    def __call__(
+        self,
+        images: Float[Array, "B Y X 3"],
+        inputs: Int[Array, "BG T"],
+        is_word: Bool[Array, "BG T"],
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "BG T V"]:
+        """Logits of each next word of G captions an image (captions of one image in a row); dropout if `rngs`."""
+        return self.decoder(inputs, is_word, self.memory(images), rngs)

@@ -1,0 +1,86 @@
+"""The small convolutional encoder that is trained from scratch: pixels in, a grid of cells out."""
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from captioner_jax.config import EncoderConfig
+
+
+def space_to_depth(x: Float[Array, "B Y X C"], block: int) -> Float[Array, "B y x c"]:
+    """Each block of pixels becomes the channels of one cell: [B Y X C] -> [B Y/block X/block block*block*C].
+
+    Followed by a linear map this is a convolution of size and stride `block`, in a form whose gradient is again a
+    plain matrix product, where XLA's gradient of a strided convolution is slow on CPU. Raises ValueError where `block` does
+    not divide Y and X.
+    """
+    images, height, width, channels = x.shape
+    if height % block or width % block:
+        raise ValueError(f"an image of {height}x{width} pixels does not divide into blocks of {block}x{block}")
+    x = x.reshape(images, height // block, block, width // block, block, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(images, height // block, width // block, -1)
+
+
+def group_norm(channels: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
+    """Groups of 16 channels are normalised within an image (Wu and He 2018, "Group Normalization").
+
+    So an image's features depend on no other image and on no running statistics. Raises ValueError where `channels`
+    is no multiple of 16.
+    """
+    if channels % 16:
+        raise ValueError(f"{channels} channels do not divide into groups of 16")
+    return nnx.GroupNorm(channels, num_groups=channels // 16, rngs=rngs)
+
+
+class ResidualBlock(nnx.Module):
+    r"""$$x + \mathcal{F}(x), \qquad \mathcal{F} = \mathrm{conv} \circ \mathrm{relu} \circ \mathrm{norm} \circ
+    \mathrm{conv} \circ \mathrm{relu} \circ \mathrm{norm}$$
+
+    with the identity left untouched (He et al. 2016, "Identity Mappings in Deep Residual Networks", equation 1 and
+    figure 1b).
+    """
+
+    def __init__(self, channels: int, *, rngs: nnx.Rngs):
+        self.norm_1 = group_norm(channels, rngs)
+        self.conv_1 = nnx.Conv(channels, channels, (3, 3), use_bias=False, rngs=rngs)
+        self.norm_2 = group_norm(channels, rngs)
+        self.conv_2 = nnx.Conv(channels, channels, (3, 3), rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B y x C"]) -> Float[Array, "B y x C"]:
+        h = self.conv_1(jax.nn.relu(self.norm_1(x)))
+        return x + self.conv_2(jax.nn.relu(self.norm_2(h)))
+
+
+class Shrink(nnx.Module):
+    """The grid halved: blocks of 2x2 cells, normalised, become one cell each (as between the stages of He et al. 2016)."""
+
+    def __init__(self, channels: int, into: int, *, rngs: nnx.Rngs):
+        self.norm = group_norm(channels, rngs)
+        self.linear = nnx.Linear(4 * channels, into, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B y x c"]:
+        return self.linear(space_to_depth(jax.nn.relu(self.norm(x)), 2))
+
+
+class ConvNet(nnx.Module):
+    """A strided convolution, then a stage of residual blocks for each of the widths, the grid halved between stages."""
+
+    def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
+        """Raises ValueError where `widths` and `blocks` tell of different numbers of stages."""
+        if len(config.widths) != len(config.blocks):
+            raise ValueError(f"{len(config.widths)} widths for {len(config.blocks)} stages of blocks")
+        side = 2 * config.stem
+        self.stem = nnx.Conv(3, config.widths[0], (side, side), strides=config.stem, rngs=rngs)
+        layers: list[Shrink | ResidualBlock] = []
+        for stage, (width, blocks) in enumerate(zip(config.widths, config.blocks, strict=True)):
+            if stage:
+                layers.append(Shrink(config.widths[stage - 1], width, rngs=rngs))
+            layers += [ResidualBlock(width, rngs=rngs) for _ in range(blocks)]
+        self.layers = nnx.List(layers)
+        self.norm = nnx.LayerNorm(config.widths[-1], rngs=rngs)
+
+    def __call__(self, images: Float[Array, "B Y X 3"]) -> Float[Array, "B y x C"]:
+        x = self.stem(images)
+        for layer in self.layers:
+            x = layer(x)
+        return self.norm(x)

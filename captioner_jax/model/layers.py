@@ -1,0 +1,28 @@
+"""The two small pieces that every block shares: dropout and the position-wise feed-forward network."""
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+
+def dropout(x: Float[Array, "*shape"], rate: float, rngs: nnx.Rngs | None) -> Float[Array, "*shape"]:
+    """Each element zeroed with probability `rate`, the others divided by 1 - rate (Srivastava et al. 2014).
+
+    Off where `rngs` is None, as it is outside training.
+    """
+    if rngs is None or rate == 0:
+        return x
+    keep = jax.random.bernoulli(rngs.dropout(), 1 - rate, x.shape)
+    return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+
+class FeedForward(nnx.Module):
+    r"""$$\mathrm{FFN}(x) = \max(0,\ x W_1 + b_1)\, W_2 + b_2$$ (Vaswani et al. 2017, equation 2)."""
+
+    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs):
+        self.linear_1 = nnx.Linear(width, hidden, rngs=rngs)
+        self.linear_2 = nnx.Linear(hidden, width, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
+        return self.linear_2(jax.nn.relu(self.linear_1(x)))

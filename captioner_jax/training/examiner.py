@@ -1,0 +1,78 @@
+"""Looks at a captioner while it trains: scores, captions beside their references, the best one kept as a directory."""
+
+from typing import Any
+
+from flax import nnx
+
+from captioner_jax.bundle import Bundle
+from captioner_jax.config import Config
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.data.source import Source
+from captioner_jax.evaluation.split import Scores, Written, score_split
+from captioner_jax.generation.writing import make_writer
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.tokenizer import Tokenizer
+from captioner_jax.training.step import Parameters, make_evaluation_step
+
+
+class Examiner:
+    """Everything is compiled once; parameters come and go."""
+
+    def __init__(
+        self,
+        config: Config,
+        graphdef: nnx.GraphDef[Captioner],
+        preprocessing: Preprocessing,
+        tokenizer: Tokenizer,
+        beams: int = 1,
+    ):
+        self.config = config
+        self.preprocessing = preprocessing
+        self.tokenizer = tokenizer
+        self.loss_sums = make_evaluation_step(graphdef, preprocessing)
+        self.write = make_writer(graphdef, preprocessing, length=config.data.max_length, beams=beams)
+
+    def score(self, splits: dict[str, Source], parameters: Parameters, images: int | None) -> dict[str, Scores]:
+        """The scores of the first `images` of each split, or of all."""
+        return {
+            name: score_split(
+                source,
+                parameters,
+                self.tokenizer,
+                self.config,
+                loss_sums=self.loss_sums,
+                write=self.write,
+                images=images,
+            )
+            for name, source in splits.items()
+        }
+
+    def keep(self, parameters: Parameters, scores: dict[str, float], step: int) -> None:
+        """The captioner of this moment becomes the one in the run's folder."""
+        training: dict[str, Any] = {"run": self.config.name, "step": step, "data": self.config.data.source}
+        Bundle(
+            model=self.config.model,
+            preprocessing=self.preprocessing,
+            max_length=self.config.data.max_length,
+            tokenizer=self.tokenizer,
+            parameters=parameters,
+            scores=scores,
+            training=training,
+        ).save(self.config.folder / "captioner")
+
+
+def values(scores: dict[str, Scores]) -> dict[str, float]:
+    """All scores of all splits by one name each, such as validation/loss."""
+    return {f"{split}/{name}": value for split, of in scores.items() for name, value in of.values.items()}
+
+
+def show(scores: dict[str, Scores], examples: int) -> None:
+    """Prints the scores, and the first captions of each split beside a reference; a * marks what is not true."""
+    for split, of in scores.items():
+        print(f"  {split}: " + "  ".join(f"{name} {value:.3f}" for name, value in of.values.items()))
+        for one in of.written[:examples]:
+            print(f"    {_mark(one)} {one.caption or '(nothing)'}\n        for: {one.example.captions[0]}", flush=True)
+
+
+def _mark(one: Written) -> str:
+    return "*" if one.verdict is not None and not one.verdict.true else " "

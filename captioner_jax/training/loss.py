@@ -1,0 +1,23 @@
+"""The loss: how many nats the model needs for a word of the captions, on average."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+def token_losses(
+    logits: Float[Array, "B T V"], targets: Int[Array, "B T"], smoothing: float = 0.0
+) -> Float[Array, "B T"]:
+    r"""$$-\sum_v q(v) \log p(v), \qquad q(v) = (1 - \epsilon)\,[v = \mathrm{target}] + \epsilon / V$$ at each position.
+
+    Cross-entropy in nats against smoothed labels (Szegedy et al. 2016, "Rethinking the Inception Architecture",
+    section 7); with `smoothing` epsilon = 0 it is the negative log-likelihood.
+    """
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    of_target = jnp.take_along_axis(log_p, targets[:, :, None], axis=-1)[:, :, 0]
+    return -(1 - smoothing) * of_target - smoothing * log_p.mean(-1)
+
+
+def masked_sum(losses: Float[Array, "B T"], is_word: Bool[Array, "B T"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The sum over words, padding left out, and their number: sums can be added up across batches, means cannot."""
+    return jnp.where(is_word, losses, 0.0).sum(), is_word.sum().astype(jnp.float32)

@@ -1,0 +1,125 @@
+"""Trains a captioner.
+
+python train.py                                   the default: drawn scenes of shapes, minutes on a CPU
+python train.py configs/NAME.toml                 another recipe
+python train.py configs/NAME.toml --train.steps 500 --name short
+python train.py configs/NAME.toml --resume        go on from the newest checkpoint
+python train.py --help                            every setting
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from captioner_jax import bundle
+from captioner_jax.compilation import keep_compiled
+from captioner_jax.config import Config, from_command_line
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.data.load import load
+from captioner_jax.data.pipeline import training_batches
+from captioner_jax.data.source import DataSet
+from captioner_jax.errors import UserError, for_people
+from captioner_jax.evaluation.baselines import entropies
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.tokenizer import Tokenizer
+from captioner_jax.training.checkpoints import Checkpoints
+from captioner_jax.training.examiner import Examiner, show, values
+from captioner_jax.training.progress import Progress
+from captioner_jax.training.step import TrainState, make_optimizer, make_train_step, schedule
+
+DEFAULT = Path(__file__).parent / "configs" / "shapes.toml"
+
+
+@for_people
+def main(arguments: list[str]) -> int:
+    keep_compiled()
+    if not arguments or arguments[0].startswith("-"):
+        arguments = [str(DEFAULT), *arguments]
+    config, resume = from_command_line(arguments)
+    with Checkpoints(config, resume) as checkpoints:
+        data = load(config.data)
+        tokenizer = Tokenizer.train(data.train.captions(), config.data.min_count)
+        introduce(config, data, tokenizer)
+        train(config, data, tokenizer, checkpoints)
+    examine(config, data)
+    return 0
+
+
+def train(config: Config, data: DataSet, tokenizer: Tokenizer, checkpoints: Checkpoints) -> None:
+    """From the newest checkpoint on, if there is one. The captioner of least validation loss is kept."""
+    settings = config.train
+    preprocessing = Preprocessing(config.data.image_size)
+    graphdef, state = start(config, len(tokenizer))
+    if checkpoints.latest is not None:
+        state = checkpoints.restore(state)
+    first = int(state.step)
+    train_step = make_train_step(graphdef, make_optimizer(settings), preprocessing, settings)
+    examiner = Examiner(config, graphdef, preprocessing, tokenizer)
+    learning_rate = schedule(settings)
+    batches = training_batches(data.train, config.data, tokenizer, settings, first)
+    with Progress(config.folder, first, settings.steps, settings.batch_size) as progress:
+        for step in range(first + 1, settings.steps + 1):
+            state, metrics = train_step(state, next(batches))
+            progress.record(metrics)
+            last = step == settings.steps
+            if last or step % settings.log_every == 0:
+                progress.tell(float(learning_rate(step)))
+            if last or step % settings.evaluate_every == 0:
+                scores = examiner.score(data.validation, state.parameters, config.evaluation.images)
+                show(scores, config.evaluation.examples)
+                progress.write(values(scores))
+                if checkpoints.is_best(scores["validation"].values["loss"]):
+                    examiner.keep(state.parameters, values(scores), step)
+            if last or step % settings.checkpoint_every == 0:
+                progress.check()
+                checkpoints.save(state)
+                progress.restart_clock()
+
+
+def start(config: Config, vocabulary: int) -> tuple[nnx.GraphDef[Captioner], TrainState]:
+    """The model's structure, and the state before the first step."""
+    try:
+        captioner = Captioner(config.model, vocabulary, rngs=nnx.Rngs(config.train.seed))
+    except ValueError as error:
+        raise UserError(f"model: {error}") from error
+    graphdef, parameters = nnx.split(captioner, nnx.Param)
+    parameters = nnx.to_pure_dict(parameters)
+    return graphdef, TrainState(jnp.asarray(0), parameters, make_optimizer(config.train).init(parameters))
+
+
+def introduce(config: Config, data: DataSet, tokenizer: Tokenizer) -> None:
+    """Says what is about to be trained, on what, and what it must beat."""
+    if data.problems:
+        file = config.folder / "problems.txt"
+        file.write_text("\n".join(data.problems) + "\n", encoding="utf-8")
+        print(f"{len(data.problems)} problems in the data, all in {file}:")
+        print("\n".join(f"  {problem}" for problem in data.problems[:5]))
+    splits = {"train": data.train} | data.validation | data.test
+    print("images: " + ", ".join(f"{len(source)} {name}" for name, source in splits.items()))
+    length = config.data.max_length
+    known = entropies(tokenizer.encode(caption, length) for of_image in data.train.captions() for caption in of_image)
+    print(f"vocabulary: {len(tokenizer)} words; entropy of the training captions, in nats a word:")
+    print(f"  {known.unigram:.3f} by unigrams, {known.bigram:.3f} by bigrams; a loss below these sees the image")
+    print(f"run: {config.folder}, on {jax.device_count()} {jax.devices()[0].device_kind}", flush=True)
+
+
+def examine(config: Config, data: DataSet) -> None:
+    """Scores the captioner directory itself, as `sample.py` will load it, on the test splits, and notes it there."""
+    captioner = bundle.load(config.folder / "captioner")
+    examiner = Examiner(
+        config, captioner.graphdef, captioner.preprocessing, captioner.tokenizer, config.evaluation.beams
+    )
+    scores = examiner.score(data.test, captioner.parameters, None)
+    print("the captioner of least validation loss, on images never seen:")
+    show(scores, config.evaluation.examples)
+    examiner.keep(captioner.parameters, captioner.scores | values(scores), captioner.training["step"])
+    (config.folder / "scores.json").write_text(json.dumps(values(scores), indent=2) + "\n")
+    print(f"caption images with it: python sample.py --captioner {config.folder / 'captioner'} IMAGE ...")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
