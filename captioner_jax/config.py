@@ -231,7 +231,7 @@ def from_command_line(arguments: list[str]) -> tuple[Config, bool]:
         args=arguments[1:] if file else arguments,
         default=_Command(**vars(base)),
         prog="train.py [CONFIG.toml]",
-        description="Trains a captioner. Settings come from the TOML file, or the defaults, and from the options below.",
+        description="Trains a captioner. Settings come from the TOML file or the defaults, and from these options.",
     )
     settings = dataclasses.asdict(command)
     resume = settings.pop("resume")

@@ -1,6 +1,5 @@
 """Where encoded images lie: a folder, or a .tar that is read in place."""
 
-import os
 import tarfile
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +22,7 @@ class Folder:
         self.path = path
 
     def __contains__(self, name: str) -> bool:
-        inside = not os.path.isabs(name) and ".." not in Path(name).parts
+        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
         return inside and (self.path / name).is_file()
 
     def read(self, name: str) -> bytes:

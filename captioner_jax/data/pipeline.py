@@ -27,13 +27,13 @@ _SIDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
 
 
 class Batch(NamedTuple):
-    """Images as bytes (they become [0,1] on the device), and G captions of each as ids.
+    """Images as bytes (they become [0,1] on the device), and G captions of each as U = T + 1 ids.
 
     An example that cannot be used is a black image whose captions are all padding: it weighs nothing in the loss.
     """
 
     images: UInt8[np.ndarray, "B Y X 3"]
-    tokens: Int[np.ndarray, "B G T+1"]
+    tokens: Int[np.ndarray, "B G U"]
     usable: Bool[np.ndarray, " B"]
 
 
@@ -109,7 +109,7 @@ def training_batches(
 def evaluation_batches(
     source: Source, config: DataConfig, tokenizer: Tokenizer, *, batch_size: int, images: int | None = None
 ) -> Iterator[tuple[list[Example], Batch]]:
-    """The first `images` of a split (or all) in order, with as many captions as the first has; the last batch filled up.
+    """The first `images` of a split (or all) in order, with as many captions as the first has.
 
     With each batch come its examples, as many as it has rows that are not filling.
     """

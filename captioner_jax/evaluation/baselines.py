@@ -1,6 +1,7 @@
 """What a captioner must be better than: word statistics that never look at the image."""
 
 import collections
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -29,7 +30,7 @@ def entropies(captions: Iterable[Sequence[int]]) -> Entropies:
     for caption in captions:
         ids = [int(i) for i in caption if i != PAD]
         words.update(ids[1:])
-        pairs.update(zip(ids, ids[1:], strict=False))
+        pairs.update(itertools.pairwise(ids))
         before.update(ids[:-1])
     total = words.total()
     unigram = -sum(n * math.log(n / total) for n in words.values()) / total

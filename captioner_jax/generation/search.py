@@ -47,7 +47,7 @@ def greedy(decoder: Decoder, memory: list[KeyValue], length: int) -> Found:
         return _Beams(
             tokens=state.tokens.at[:, :, state.cache.length].set(word),
             log_p=state.log_p + gain,
-            lengths=state.lengths + ~state.done,
+            lengths=state.lengths + (~state.done).astype(jnp.int32),
             done=state.done | (word == END),
             last=word,
             cache=cache,
@@ -75,8 +75,8 @@ def beam_search(decoder: Decoder, memory: list[KeyValue], length: int, beams: in
         vocabulary = next_log_p.shape[-1]
         only_pad = jnp.where(jnp.arange(vocabulary) == PAD, 0.0, -jnp.inf)
         total = state.log_p[:, :, None] + jnp.where(state.done[:, :, None], only_pad, next_log_p)
-        lengths = state.lengths + ~state.done
-        scores = total / lengths[:, :, None] ** length_power
+        lengths = state.lengths + (~state.done).astype(jnp.int32)
+        scores = total / lengths[:, :, None].astype(jnp.float32) ** length_power
         _, best = jax.lax.top_k(scores.reshape(images, beams * vocabulary), beams)
         parent, word = best // vocabulary, best % vocabulary
         of_parent = lambda x: jnp.take_along_axis(x, parent, axis=1)  # noqa: E731
@@ -92,7 +92,7 @@ def beam_search(decoder: Decoder, memory: list[KeyValue], length: int, beams: in
     first_alone = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)
     start = _start(decoder, (images, beams), length, jnp.broadcast_to(first_alone, (images, beams)))
     end = jax.lax.while_loop(unfinished, step, start)
-    return Found(end.tokens, end.log_p / jnp.maximum(end.lengths, 1) ** length_power)
+    return Found(end.tokens, end.log_p / jnp.maximum(end.lengths, 1).astype(jnp.float32) ** length_power)
 
 
 def _start(decoder: Decoder, shape: tuple[int, int], length: int, log_p: Float[Array, "B K"]) -> _Beams:

@@ -8,7 +8,7 @@ from captioner_jax.config import EncoderConfig
 
 
 def space_to_depth(x: Float[Array, "B Y X C"], block: int) -> Float[Array, "B y x c"]:
-    """Each block of pixels becomes the channels of one cell: [B Y X C] -> [B Y/block X/block block*block*C].
+    """Each block of pixels becomes one cell: [B Y X C] -> [B Y/b X/b b*b*C].
 
     Followed by a linear map this is a convolution of size and stride `block`, in a form whose gradient is again a
     plain matrix product, where XLA's gradient of a strided convolution is slow on CPU. Raises ValueError where `block` does
@@ -52,7 +52,7 @@ class ResidualBlock(nnx.Module):
 
 
 class Shrink(nnx.Module):
-    """The grid halved: blocks of 2x2 cells, normalised, become one cell each (as between the stages of He et al. 2016)."""
+    """The grid halved: blocks of 2x2 cells, normalised, become one cell each."""
 
     def __init__(self, channels: int, into: int, *, rngs: nnx.Rngs):
         self.norm = group_norm(channels, rngs)

@@ -58,8 +58,8 @@ class Tokenizer:
         """The caption as the model is shown it, before rare words become <unk>."""
         return _words(self.backend, caption)
 
-    def encode(self, caption: str, length: int) -> Int[np.ndarray, " T+1"]:
-        """START, the words, END, then PAD: length + 1 ids. A caption too long is cut, and then has no END."""
+    def encode(self, caption: str, length: int) -> Int[np.ndarray, " U"]:
+        """START, the words, END, then PAD: U = length + 1 ids. A caption too long is cut, and then has no END."""
         ids = [START, *self.backend.encode(caption, add_special_tokens=False).ids, END][: length + 1]
         return np.asarray(ids + [PAD] * (length + 1 - len(ids)), np.int32)
 

@@ -21,9 +21,9 @@ class Progress:
     """
 
     def __init__(self, folder: Path, first: int, steps: int, batch_size: int):
-        self.json_lines = open(folder / "metrics.jsonl", "a", encoding="utf-8", buffering=1)
+        self.json_lines = (folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
         self.tensorboard = tensorboardX.SummaryWriter(str(folder / "tensorboard"))
-        self.steps = steps
+        self.first, self.steps = first, steps
         self.batch_size = batch_size
         self.waiting: list[Metrics] = []
         self.unusable = 0
@@ -33,7 +33,7 @@ class Progress:
         """Takes note of one more step."""
         self.waiting.append(metrics)
         self.step += 1
-        if self.waiting[1:] and self.timed_step == self.step - 2:  # the first step has compiled
+        if self.step == self.first + 2:  # the first step has compiled
             self.restart_clock()
 
     def restart_clock(self) -> None:

@@ -96,7 +96,7 @@ def batch_loss(
     smoothing: float = 0.0,
     rngs: nnx.Rngs | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The sum of the losses of all words of a batch, and their number; an image is encoded once for all its captions."""
+    """The sum of the losses of a batch's words, and their number; an image is encoded once for all its captions."""
     tokens = batch.tokens.reshape(-1, batch.tokens.shape[-1])
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     captioner = nnx.merge(graphdef, parameters)

@@ -105,7 +105,7 @@ def _make_thing(rng: np.random.Generator, pair: tuple[str, str]) -> Thing:
     texture = TEXTURES[rng.choice(3, p=(0.4, 0.3, 0.3))]
     size = ("small", "large")[rng.integers(2)]
     radius = rng.uniform(*RADII[size])
-    x, y = rng.uniform(radius, PICTURE - radius, 2)
+    x, y = map(float, rng.uniform(radius, PICTURE - radius, 2))
     return Thing(shape, colour, texture, size, round(x, 1), round(y, 1), round(radius, 1))
 
 

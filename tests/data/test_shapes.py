@@ -1,0 +1,98 @@
+"""Scenes, what is said of them, and the checker of truth."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from captioner_jax.data.shapes.captions import captions
+from captioner_jax.data.shapes.scene import HELD_OUT, Scene, Thing, draw, make_scene
+from captioner_jax.data.shapes.truth import judge, read
+
+
+def scene(seed, held_out=False):
+    return make_scene(np.random.default_rng(seed), held_out=held_out)
+
+
+RED = Thing("circle", "red", "striped", "small", 15.0, 15.0, 7.0)
+BLUE = Thing("square", "blue", "plain", "large", 45.0, 15.0, 12.0)
+TWO = Scene((RED, BLUE), "dark")
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_every_caption_is_true_and_names_everything(held_out):
+    for seed in range(300):
+        facts = scene(seed, held_out)
+        told = captions(facts, np.random.default_rng(seed), 5)
+        assert len(set(told)) == 5
+        for caption in told:
+            assert judge(caption, facts) == judge(caption.upper(), facts)
+            assert judge(caption, facts).complete, (caption, facts)
+
+
+def test_held_out_pairs_are_in_all_held_out_scenes_and_in_no_other():
+    for seed in range(300):
+        for held_out in (False, True):
+            pairs = {(thing.colour, thing.shape) for thing in scene(seed, held_out).things}
+            assert bool(pairs & HELD_OUT) == held_out
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a red circle left of a blue square",
+        "right of a red disc there is a big box",
+        "a small striped red circle and a blue square",
+        "there are two shapes, a red circle with stripes and a large square",
+        "a blue square larger than a red circle",
+        "from left to right, a red circle and a blue square",
+        "a red circle at the top left",
+        "one circle",
+        "a red circle on a dark background",
+    ],
+)
+def test_true_captions(caption):
+    assert judge(caption, TWO).true
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "a red circle right of a blue square",
+        "a red circle above a blue square",
+        "a dotted red circle",
+        "a red square",
+        "two circles",
+        "three shapes, a red circle and a blue square",
+        "two shapes",
+        "a red circle and a red circle",
+        "a red circle larger than a blue square",
+        "from left to right, a blue square and a red circle",
+        "a red circle in the middle",
+        "a red circle on a light background",
+        "a red circle of",
+        "circle red a",
+        "",
+    ],
+)
+def test_false_captions(caption):
+    assert not judge(caption, TWO).true
+
+
+def test_a_number_is_exact_where_an_article_is_not():
+    three = Scene((RED, dataclasses.replace(RED, y=35.0), dataclasses.replace(RED, y=55.0)), "dark")
+    assert judge("three red circles", three).complete
+    assert judge("a red circle", three).true
+    assert not judge("two red circles", three).true
+
+
+def test_what_cannot_be_read_is_said():
+    with pytest.raises(ValueError, match="dog"):
+        read("a red dog")
+
+
+def test_the_same_seed_draws_the_same_pixels():
+    facts = scene(1)
+    first, again = (np.asarray(draw(facts, np.random.default_rng(5))) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
+    assert Scene.from_json(facts.to_json()) == facts

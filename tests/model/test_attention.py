@@ -1,0 +1,80 @@
+"""Attention equals independent implementations of it, in values and in gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from captioner_jax.model.attention import (
+    MultiHeadAttention,
+    attention,
+    attention_weights,
+    causal_mask,
+    padding_mask,
+)
+
+B, T, S, N, H, D = 2, 5, 7, 3, 4, 12
+
+
+def random(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def numpy_attention(q, k, v, mask):
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    scores = np.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(q.shape[-1])
+    weights = np.exp(scores - scores.max(-1, keepdims=True)) * np.broadcast_to(mask, scores.shape)
+    return np.einsum("bnts,bsnh->btnh", weights / weights.sum(-1, keepdims=True), v)
+
+
+def masks():
+    is_token = jnp.arange(S)[None] < jnp.array([[S], [3]])
+    return [jnp.ones((1, 1, T, S), bool), padding_mask(is_token), causal_mask(S)[:, :, :T]]
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_values_equal_float64_numpy(which):
+    q, k, v, mask = random(0, B, T, N, H), random(1, B, S, N, H), random(2, B, S, N, H), masks()[which]
+    np.testing.assert_allclose(attention(q, k, v, mask), numpy_attention(q, k, v, mask), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("which", range(3))
+def test_values_and_gradients_equal_jax(which):
+    q, k, v, mask = random(0, B, T, N, H), random(1, B, S, N, H), random(2, B, S, N, H), masks()[which]
+    weight = random(3, B, T, N, H)
+    ours = lambda q, k, v: (attention(q, k, v, mask) * weight).sum()
+    theirs = lambda q, k, v: (jax.nn.dot_product_attention(q, k, v, mask=mask) * weight).sum()
+    np.testing.assert_allclose(ours(q, k, v), theirs(q, k, v), rtol=1e-5)
+    for a, b in zip(jax.grad(ours, (0, 1, 2))(q, k, v), jax.grad(theirs, (0, 1, 2))(q, k, v), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_rows_sum_to_one_and_masked_places_get_nothing():
+    mask = masks()[1]
+    weights = attention_weights(random(0, B, T, N, H), random(1, B, S, N, H), mask)
+    np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
+    assert (np.asarray(weights)[~np.broadcast_to(mask, weights.shape)] == 0).all()
+
+
+def test_softmax_is_float32_under_bfloat16():
+    weights = attention_weights(random(0, B, T, N, H).astype(jnp.bfloat16), random(1, B, S, N, H).astype(jnp.bfloat16))
+    assert weights.dtype == jnp.float32
+
+
+def test_multi_head_attention_equals_flax():
+    ours = MultiHeadAttention(D, N, rngs=nnx.Rngs(0))
+    theirs = nnx.MultiHeadAttention(N, D, use_bias=False, decode=False, rngs=nnx.Rngs(1))
+    for name, weight in (("query", ours.w_q), ("key", ours.w_k), ("value", ours.w_v), ("out", ours.w_o)):
+        getattr(theirs, name).kernel[...] = weight[...]
+    x, source = random(0, B, T, D), random(1, B, S, D)
+    np.testing.assert_allclose(ours(x, ours.project(source)), theirs(x, source), rtol=1e-4, atol=1e-6)
+
+
+def test_a_width_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="10 does not divide into 3 heads"):
+        MultiHeadAttention(10, 3, rngs=nnx.Rngs(0))
+
+
+def test_causal_mask_as_a_picture():
+    assert causal_mask(3)[0, 0].astype(int).tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]

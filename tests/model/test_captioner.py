@@ -1,0 +1,84 @@
+"""Laws of the whole model: causality, padding, cached decoding, greedy and beam search."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from captioner_jax.config import EncoderConfig, ModelConfig
+from captioner_jax.generation.search import beam_search, greedy
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.special import END, PAD, START
+
+CONFIG = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig(4, (16, 32), (1, 1)))
+V, T = 11, 6
+
+
+@pytest.fixture(scope="module")
+def captioner():
+    return Captioner(CONFIG, V, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jax.random.normal(jax.random.key(1), (3, 16, 16, 3))
+
+
+@pytest.fixture(scope="module")
+def words():
+    return jax.random.randint(jax.random.key(2), (3, T), 4, V)
+
+
+def test_a_word_changes_nothing_before_it(captioner, images, words):
+    is_word = jnp.ones_like(words, bool)
+    changed = words.at[:, 3].set((words[:, 3] - 4 + 1) % (V - 4) + 4)
+    before, after = captioner(images, words, is_word), captioner(images, changed, is_word)
+    np.testing.assert_array_equal(before[:, :3], after[:, :3])
+    assert (np.asarray(before[:, 3:]) != np.asarray(after[:, 3:])).any()
+
+
+def test_padding_changes_nothing(captioner, images, words):
+    short = captioner(images, words[:, :4], jnp.ones((3, 4), bool))
+    padded = words.at[:, 4:].set(PAD)
+    np.testing.assert_allclose(captioner(images, padded, padded != PAD)[:, :4], short, rtol=1e-5, atol=1e-6)
+
+
+def test_cached_decoding_equals_the_full_forward(captioner, images, words):
+    full = captioner(images, words, jnp.ones_like(words, bool))
+    memory, cache = captioner.memory(images), captioner.decoder.empty_cache(3, T)
+    for t in range(T):
+        logits, cache = captioner.decoder.step(words[:, t], memory, cache)
+        np.testing.assert_allclose(logits, full[:, t], rtol=1e-4, atol=1e-5)
+
+
+def test_several_captions_of_an_image_share_its_memory(captioner, images, words):
+    alone = captioner(images, words, jnp.ones_like(words, bool))
+    twice = jnp.repeat(words, 2, axis=0)
+    np.testing.assert_allclose(captioner(images, twice, twice != PAD)[::2], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_one_beam_is_greedy(captioner, images):
+    memory = captioner.memory(images)
+    one = beam_search(captioner.decoder, memory, T, beams=1)
+    np.testing.assert_array_equal(one.tokens, greedy(captioner.decoder, memory, T).tokens)
+
+
+def test_scores_are_log_probabilities_of_what_was_found(captioner, images):
+    memory = captioner.memory(images)
+    found = beam_search(captioner.decoder, memory, T, beams=3, length_power=0.0)
+    assert (np.diff(np.asarray(found.scores), axis=1) <= 0).all()
+    for k in range(3):
+        tokens = found.tokens[:, k]
+        inputs = jnp.concatenate([jnp.full((3, 1), START), tokens[:, :-1]], axis=1)
+        logits = captioner(images, inputs, inputs != PAD)
+        logits = logits.at[:, :, jnp.array([0, 1, 3])].set(-jnp.inf)
+        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[:, :, None], -1)[:, :, 0]
+        expected = jnp.where(tokens != PAD, log_p, 0.0).sum(1)
+        np.testing.assert_allclose(found.scores[:, k], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_follows_the_end(captioner, images):
+    tokens = np.asarray(greedy(captioner.decoder, captioner.memory(images), 12).tokens)
+    ended = np.cumsum(tokens == END, axis=-1) - (tokens == END) > 0
+    assert (tokens[ended] == PAD).all()
