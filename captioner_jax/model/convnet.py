@@ -11,8 +11,8 @@ def space_to_depth(x: Float[Array, "B Y X C"], block: int) -> Float[Array, "B y 
     """Each block of pixels becomes one cell: [B Y X C] -> [B Y/b X/b b*b*C].
 
     Followed by a linear map this is a convolution of size and stride `block`, in a form whose gradient is again a
-    plain matrix product, where XLA's gradient of a strided convolution is slow on CPU. Raises ValueError where `block` does
-    not divide Y and X.
+    plain matrix product, where XLA's gradient of a strided convolution is slow on CPU. Raises
+    ValueError where `block` does not divide Y and X.
     """
     images, height, width, channels = x.shape
     if height % block or width % block:
