@@ -67,7 +67,7 @@ def train(config: Config, data: DataSet, tokenizer: Tokenizer, checkpoints: Chec
             progress.record(metrics)
             last = step == settings.steps
             if last or step % settings.log_every == 0:
-                progress.tell(float(learning_rate(step)))
+                progress.tell(learning_rate(step))
             if last or step % settings.evaluate_every == 0:
                 scores = examiner.score(data.validation, state.parameters, config.evaluation.images)
                 show(scores, config.evaluation.examples)

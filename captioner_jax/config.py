@@ -255,7 +255,7 @@ def _mistake(error: Any) -> str:
     return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _keys(section: type, prefix: str = "") -> list[str]:
+def _keys(section: Any, prefix: str = "") -> list[str]:
     """The dotted names of all settings and sections."""
     keys = []
     for name, kind in typing.get_type_hints(section).items():

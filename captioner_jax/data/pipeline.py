@@ -37,14 +37,14 @@ class Batch(NamedTuple):
     usable: Bool[np.ndarray, " B"]
 
 
-class ToArrays(grain.transforms.RandomMap):
+class ToArrays:
     """An example becomes a row of a training batch: captions drawn, image augmented."""
 
     def __init__(self, config: DataConfig, tokenizer: Tokenizer):
         self.config = config
         self.tokenizer = tokenizer
 
-    def random_map(self, element: Example, rng: np.random.Generator) -> Batch:
+    def __call__(self, element: Example, rng: np.random.Generator) -> Batch:
         """Raises UserError for a damaged image where the configuration says to stop."""
         config = self.config
         captions = draw_captions(element.captions, config.captions_per_image, rng)
@@ -61,7 +61,7 @@ class ToArrays(grain.transforms.RandomMap):
         return Batch(pixels, tokens, np.asarray(True))
 
 
-class FirstCaptions(grain.transforms.Map):
+class FirstCaptions:
     """An example becomes a row of an evaluation batch: its first G captions, its image as `sample.py` sees it."""
 
     def __init__(self, config: DataConfig, tokenizer: Tokenizer, captions: int):
@@ -69,7 +69,7 @@ class FirstCaptions(grain.transforms.Map):
         self.tokenizer = tokenizer
         self.captions = captions
 
-    def map(self, element: Example) -> Batch:
+    def __call__(self, element: Example) -> Batch:
         size, length = self.config.image_size, self.config.max_length
         row = unusable(size, self.captions, length)
         try:
@@ -119,7 +119,7 @@ def evaluation_batches(
     filling = unusable(config.image_size, captions, config.max_length)
     for start in range(0, count, batch_size):
         examples = [source[i] for i in range(start, min(start + batch_size, count))]
-        rows = [row.map(example) for example in examples]
+        rows = [row(example) for example in examples]
         rows += [filling] * (batch_size - len(rows))
         yield examples, Batch(*map(np.stack, zip(*rows, strict=True)))
 

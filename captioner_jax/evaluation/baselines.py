@@ -3,7 +3,7 @@
 import collections
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from captioner_jax.text.special import PAD
@@ -16,7 +16,7 @@ class Entropies(NamedTuple):
     bigram: float
 
 
-def entropies(captions: Iterable[Sequence[int]]) -> Entropies:
+def entropies(captions: Iterable[Iterable[int]]) -> Entropies:
     r"""Of the words of encoded captions, alone and given the word before:
 
     $$H(w) = -\sum_w p(w) \log p(w), \qquad H(w \mid u) = -\sum_{u, w} p(u, w) \log p(w \mid u)$$

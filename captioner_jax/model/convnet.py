@@ -77,10 +77,10 @@ class ConvNet(nnx.Module):
                 layers.append(Shrink(config.widths[stage - 1], width, rngs=rngs))
             layers += [ResidualBlock(width, rngs=rngs) for _ in range(blocks)]
         self.layers = nnx.List(layers)
-        self.norm = nnx.LayerNorm(config.widths[-1], rngs=rngs)
+        self.norm = group_norm(config.widths[-1], rngs)
 
     def __call__(self, images: Float[Array, "B Y X 3"]) -> Float[Array, "B y x C"]:
         x = self.stem(images)
         for layer in self.layers:
             x = layer(x)
-        return self.norm(x)
+        return jax.nn.relu(self.norm(x))

@@ -7,7 +7,9 @@ from pathlib import Path
 from types import TracebackType
 
 import jax
+import numpy as np
 import tensorboardX
+from jax.typing import ArrayLike
 
 from captioner_jax.errors import UserError
 from captioner_jax.training.step import Metrics
@@ -40,7 +42,7 @@ class Progress:
         """Leaves what was done since the last line out of the rate."""
         self.timed_step, self.since = self.step, time.monotonic()
 
-    def tell(self, learning_rate: float) -> None:
+    def tell(self, learning_rate: ArrayLike) -> None:
         """A line about the steps since the last. Raises UserError where the loss of one is not finite."""
         told = self.check()
         if not told:
@@ -49,14 +51,15 @@ class Progress:
         loss = sum(float(metrics.loss) for metrics in told) / len(told)
         norm = float(told[-1].gradient_norm)
         images = rate * self.batch_size
+        height = float(np.asarray(learning_rate))
         left = (self.steps - self.step) / rate if rate else math.inf
         bad = f"  {self.unusable} damaged" if self.unusable else ""
         print(
-            f"step {self.step:>6}/{self.steps}  loss {loss:.3f}  gradient {norm:.2f}  lr {learning_rate:.1e}  "
+            f"step {self.step:>6}/{self.steps}  loss {loss:.3f}  gradient {norm:.2f}  lr {height:.1e}  "
             f"{rate:.1f} steps/s  {images:.0f} images/s  {_duration(left)} left{bad}",
             flush=True,
         )
-        self.write({"loss": loss, "gradient_norm": norm, "learning_rate": learning_rate, "steps_per_second": rate})
+        self.write({"loss": loss, "gradient_norm": norm, "learning_rate": height, "steps_per_second": rate})
 
     def check(self) -> list[Metrics]:
         """The metrics of all steps but the newest, now on the host. Raises UserError where a loss is not finite."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -74,7 +74,7 @@ def make_train_step(
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         loss, gradients = jax.value_and_grad(loss_of)(state.parameters, batch, key)
         updates, memory = optimizer.update(gradients, state.optimizer, state.parameters)
-        parameters = optax.apply_updates(state.parameters, updates)
+        parameters = cast(Parameters, optax.apply_updates(state.parameters, updates))
         metrics = Metrics(loss, optax.global_norm(gradients), (~batch.usable).sum())
         return TrainState(state.step + 1, parameters, memory), metrics
 
@@ -97,8 +97,9 @@ def batch_loss(
     rngs: nnx.Rngs | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The sum of the losses of a batch's words, and their number; an image is encoded once for all its captions."""
-    tokens = batch.tokens.reshape(-1, batch.tokens.shape[-1])
+    images, tokens = jnp.asarray(batch.images), jnp.asarray(batch.tokens)
+    tokens = tokens.reshape(-1, tokens.shape[-1])
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     captioner = nnx.merge(graphdef, parameters)
-    logits = captioner(normalise(batch.images, preprocessing), inputs, inputs != PAD, rngs)
+    logits = captioner(normalise(images, preprocessing), inputs, inputs != PAD, rngs)
     return masked_sum(token_losses(logits, targets, smoothing), targets != PAD)

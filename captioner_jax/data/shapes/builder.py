@@ -62,7 +62,8 @@ class ShapesSource(Source):
 
     def __init__(self, builder: Shapes, split: str):
         self.split = split
-        self.rows = builder.as_data_source(split=split, decoders={"image": tfds.decode.SkipDecoding()})
+        decoders = {"image": tfds.decode.SkipDecoding()}
+        self.rows: Any = builder.as_data_source(split=split, decoders=decoders)  # pyright: ignore[reportCallIssue]
 
     def __len__(self) -> int:
         return len(self.rows)
