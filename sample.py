@@ -18,7 +18,7 @@ from captioner_jax import bundle
 from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.data.images import ImageError, open_image, to_square
-from captioner_jax.errors import for_people
+from captioner_jax.errors import UserError, for_people
 from captioner_jax.generation.writing import make_writer
 
 RUNS = Path(__file__).parent / "runs"
@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> int:
     keep_compiled()
     captioner = bundle.load(options.captioner or bundle.newest(RUNS))
     files = find(options.images)
+    if not files:
+        raise UserError(f"no images in {', '.join(options.images)}")
     failures = 0
     for path, caption, score in captions(captioner, files, options.beam):
         if caption is None:

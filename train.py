@@ -20,13 +20,14 @@ from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import Config, from_command_line
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.load import load
-from captioner_jax.data.pipeline import training_batches
+from captioner_jax.data.pipeline import check_batches, training_batches
 from captioner_jax.data.source import DataSet
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.evaluation.baselines import entropies
+from captioner_jax.files import write_whole
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
-from captioner_jax.training.checkpoints import Checkpoints
+from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, show, values
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.step import TrainState, make_optimizer, make_train_step, schedule
@@ -40,20 +41,29 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         arguments = [str(DEFAULT), *arguments]
     config, resume = from_command_line(arguments)
-    with Checkpoints(config, resume) as checkpoints:
-        data = load(config.data)
-        tokenizer = Tokenizer.train(data.train.captions(), config.data.min_count)
+    check_run(config, resume)
+    data = load(config.data)
+    tokenizer = Tokenizer.train(data.train.captions(), config.data.min_count)
+    check_batches(data.train, config.train)
+    graphdef, state = start(config, len(tokenizer))
+    with Checkpoints(config) as checkpoints:
         introduce(config, data, tokenizer)
-        train(config, data, tokenizer, checkpoints)
+        train(config, data, tokenizer, graphdef, state, checkpoints)
     examine(config, data)
     return 0
 
 
-def train(config: Config, data: DataSet, tokenizer: Tokenizer, checkpoints: Checkpoints) -> None:
-    """From the newest checkpoint on, if there is one. The captioner of least validation loss is kept."""
+def train(
+    config: Config,
+    data: DataSet,
+    tokenizer: Tokenizer,
+    graphdef: nnx.GraphDef[Captioner],
+    state: TrainState,
+    checkpoints: Checkpoints,
+) -> None:
+    """From `state`, or from the newest checkpoint if there is one. The captioner of least validation loss is kept."""
     settings = config.train
     preprocessing = Preprocessing(config.data.image_size)
-    graphdef, state = start(config, len(tokenizer))
     if checkpoints.latest is not None:
         state = checkpoints.restore(state)
     first = int(state.step)
@@ -74,6 +84,7 @@ def train(config: Config, data: DataSet, tokenizer: Tokenizer, checkpoints: Chec
                 progress.write(values(scores))
                 if checkpoints.is_best(scores["validation"].values["loss"]):
                     examiner.keep(state.parameters, values(scores), step)
+                progress.restart_clock()
             if last or step % settings.checkpoint_every == 0:
                 progress.check()
                 checkpoints.save(state)
@@ -84,6 +95,8 @@ def start(config: Config, vocabulary: int) -> tuple[nnx.GraphDef[Captioner], Tra
     """The model's structure, and the state before the first step."""
     try:
         captioner = Captioner(config.model, vocabulary, rngs=nnx.Rngs(config.train.seed))
+        size = config.data.image_size
+        jax.eval_shape(captioner.encode, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
     except ValueError as error:
         raise UserError(f"model: {error}") from error
     graphdef, parameters = nnx.split(captioner, nnx.Param)
@@ -95,7 +108,7 @@ def introduce(config: Config, data: DataSet, tokenizer: Tokenizer) -> None:
     """Says what is about to be trained, on what, and what it must beat."""
     if data.problems:
         file = config.folder / "problems.txt"
-        file.write_text("\n".join(data.problems) + "\n", encoding="utf-8")
+        write_whole(file, "\n".join(data.problems) + "\n")
         print(f"{len(data.problems)} problems in the data, all in {file}:")
         print("\n".join(f"  {problem}" for problem in data.problems[:5]))
     splits = {"train": data.train} | data.validation | data.test
@@ -117,7 +130,7 @@ def examine(config: Config, data: DataSet) -> None:
     print("the captioner of least validation loss, on images never seen:")
     show(scores, config.evaluation.examples)
     examiner.keep(captioner.parameters, captioner.scores | values(scores), captioner.training["step"])
-    (config.folder / "scores.json").write_text(json.dumps(values(scores), indent=2) + "\n")
+    write_whole(config.folder / "scores.json", json.dumps(values(scores), indent=2) + "\n")
     print(f"caption images with it: python sample.py --captioner {config.folder / 'captioner'} IMAGE ...")
 
 

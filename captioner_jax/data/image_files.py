@@ -2,11 +2,12 @@
 
 import tarfile
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from captioner_jax.errors import UserError
 
 
+@runtime_checkable
 class ImageFiles(Protocol):
     """Encoded images by name."""
 

@@ -43,6 +43,7 @@ class ToArrays:
     def __init__(self, config: DataConfig, tokenizer: Tokenizer):
         self.config = config
         self.tokenizer = tokenizer
+        self.told: set[str] = set()
 
     def __call__(self, element: Example, rng: np.random.Generator) -> Batch:
         """Raises UserError for a damaged image where the configuration says to stop."""
@@ -54,7 +55,9 @@ class ToArrays:
         except ImageError as error:
             if config.on_error == "stop":
                 raise UserError(f"{element.name}: {error}; --data.on_error skip trains on without it") from error
-            log.warning("%s: %s", element.name, error)
+            if element.name not in self.told:  # once, not once an epoch
+                self.told.add(element.name)
+                log.warning("%s: %s", element.name, error)
             return unusable(config.image_size, config.captions_per_image, config.max_length)
         pixels = augment(image, config.image_size, config.crop, mirror, rng)
         tokens = np.stack([self.tokenizer.encode(caption, config.max_length) for caption in captions])
@@ -95,12 +98,16 @@ def unusable(size: int, captions: int, length: int) -> Batch:
     return Batch(np.zeros((size, size, 3), np.uint8), tokens, np.asarray(False))
 
 
+def check_batches(source: Source, train: TrainConfig) -> None:
+    """Raises UserError where the training images do not fill one batch."""
+    if len(source) < train.batch_size:
+        raise UserError(f"{len(source)} training images do not fill a batch: lower --train.batch_size")
+
+
 def training_batches(
     source: Source, config: DataConfig, tokenizer: Tokenizer, train: TrainConfig, first: int
 ) -> Iterator[Batch]:
     """Batches number `first`, `first` + 1, ... without end: every epoch in another order, with other captions."""
-    if len(source) < train.batch_size:
-        raise UserError(f"{len(source)} training images do not fill a batch: lower --train.batch_size")
     data = grain.MapDataset.source(source).seed(train.seed).shuffle()
     data = data.repeat().random_map(ToArrays(config, tokenizer)).batch(train.batch_size)
     return iter(_read_ahead(data.slice(slice(first, None)), config.workers))

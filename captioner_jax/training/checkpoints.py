@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from pathlib import Path
 from types import TracebackType
 
 import jax
@@ -10,48 +11,54 @@ import orbax.checkpoint as ocp
 
 from captioner_jax.config import Config
 from captioner_jax.errors import UserError
+from captioner_jax.files import write_whole
 from captioner_jax.training.step import TrainState
 
 # May differ between a run and its resumption: they change what is shown or kept, not what is computed.
+SETTINGS = "config.json"
+
 FREE_TO_CHANGE = ("runs", "evaluation", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints")
+
+
+def check_run(config: Config, resume: bool) -> None:
+    """Raises UserError where there is a run already and `resume` is not asked for, or the other way round.
+
+    Also where the run was begun with other settings. Writes nothing.
+    """
+    try:
+        steps = ocp.utils.checkpoint_steps(_folder(config)) if _folder(config).is_dir() else []
+        if steps and not resume:
+            raise UserError(
+                f"{config.folder} holds a run up to step {max(steps)}: go on with it by --resume, "
+                "or choose another --name for this one"
+            )
+        if resume and not steps:
+            raise UserError(f"{config.folder} has no checkpoint to resume from")
+        begun = json.loads((config.folder / SETTINGS).read_text(encoding="utf-8")) if resume else _settings(config)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{config.folder}: cannot read the run there: {error}") from error
+    changes = differences(begun, _settings(config))
+    if changes:
+        raise UserError("\n".join([f"{config.folder} was begun with other settings:", *changes]))
 
 
 class Checkpoints:
     """The checkpoints in a run's folder, with the configuration that they belong to."""
 
-    def __init__(self, config: Config, resume: bool):
-        """Raises UserError where there is a run already and `resume` is not asked for, or the other way round.
-
-        Also where the run's configuration is not the one at hand.
-        """
+    def __init__(self, config: Config):
+        """Makes the run's folder if need be. Raises UserError where nothing can be written there."""
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every step it takes
-        folder = config.folder.absolute() / "checkpoints"
         self.best_loss = float("inf")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _folder(config).mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=config.train.keep_checkpoints, cleanup_tmp_directories=True
             )
-            self.manager = ocp.CheckpointManager(folder, options=options)
-            self._check(config, resume)
+            self.manager = ocp.CheckpointManager(_folder(config), options=options)
+            if self.latest is None:
+                write_whole(config.folder / SETTINGS, json.dumps(_settings(config), indent=2) + "\n")
         except OSError as error:
             raise UserError(f"{config.folder}: cannot keep a run there: {error.strerror or error}") from error
-
-    def _check(self, config: Config, resume: bool) -> None:
-        latest, file = self.manager.latest_step(), config.folder / "config.json"
-        if latest is None:
-            if resume:
-                raise UserError(f"{config.folder} has no checkpoint to resume from")
-            file.write_text(json.dumps(dataclasses.asdict(config), indent=2) + "\n")
-        elif not resume:
-            raise UserError(
-                f"{config.folder} holds a run up to step {latest}: go on with it by --resume, "
-                "or choose another --name for this one"
-            )
-        else:
-            changes = differences(json.loads(file.read_text()), json.loads(json.dumps(dataclasses.asdict(config))))
-            if changes:
-                raise UserError("\n".join([f"{config.folder} was begun with other settings:", *changes]))
 
     def is_best(self, loss: float) -> bool:
         """Is this validation loss less than any before? If so, it is the one to beat from now on."""
@@ -86,6 +93,15 @@ class Checkpoints:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Waits for what is being written."""
         self.manager.close()
+
+
+def _folder(config: Config) -> Path:
+    return config.folder.absolute() / "checkpoints"
+
+
+def _settings(config: Config) -> dict:
+    """The configuration as JSON would give it back."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:

@@ -1,0 +1,56 @@
+"""Draws docs/shapes.png, the README's picture: scenes that no split holds, and what a captioner writes of them.
+
+python docs/picture.py [CAPTIONER]      default: runs/shapes/captioner
+"""
+
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from captioner_jax import bundle
+from captioner_jax.compilation import keep_compiled
+from captioner_jax.data.images import open_image, to_square
+from captioner_jax.data.shapes.builder import SPLITS, jpeg
+from captioner_jax.data.shapes.scene import make_scene
+from captioner_jax.data.shapes.truth import judge
+from captioner_jax.errors import for_people
+from captioner_jax.generation.writing import make_writer
+
+ROOT = Path(__file__).parent.parent
+COLUMNS, ROWS = 5, 2  # the second row holds combinations never seen in training
+SIDE, TEXT, GAP = 192, 58, 12
+INK = {True: (20, 20, 20), False: (190, 20, 20)}
+
+
+@for_people
+def main(arguments: list[str]) -> int:
+    keep_compiled()
+    captioner = bundle.load(Path(arguments[0]) if arguments else ROOT / "runs" / "shapes" / "captioner")
+    rngs = [np.random.default_rng([len(SPLITS), i]) for i in range(COLUMNS * ROWS)]
+    scenes = [make_scene(rng, held_out=i >= COLUMNS) for i, rng in enumerate(rngs)]
+    files = [jpeg(scene, rng) for scene, rng in zip(scenes, rngs, strict=True)]
+    size = captioner.preprocessing.image_size
+    images = [open_image(file, size) for file in files]
+    write = make_writer(captioner.graphdef, captioner.preprocessing, length=captioner.max_length, beams=1)
+    tokens = write(captioner.parameters, np.stack([to_square(image, size) for image in images])).tokens[:, 0]
+    page = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, ROWS * (SIDE + TEXT + GAP) + GAP), "white")
+    for i, (scene, image) in enumerate(zip(scenes, images, strict=True)):
+        caption = captioner.tokenizer.decode(np.asarray(tokens[i]))
+        left, top = GAP + (i % COLUMNS) * (SIDE + GAP), GAP + (i // COLUMNS) * (SIDE + TEXT + GAP)
+        page.paste(image.resize((SIDE, SIDE), Image.Resampling.NEAREST), (left, top))
+        ImageDraw.Draw(page).multiline_text(
+            (left, top + SIDE + 4),
+            "\n".join(textwrap.wrap(caption, 30)),
+            INK[judge(caption, scene).true],
+            ImageFont.load_default(12),
+        )
+    page.save(ROOT / "docs" / "shapes.png", optimize=True)
+    print("docs/shapes.png: scenes above are of seen, below of held-out combinations; false captions are red")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

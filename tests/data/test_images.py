@@ -1,0 +1,106 @@
+"""Whatever Pillow opens becomes an upright RGB square; whatever it does not is refused in words."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioner_jax.data.images import ImageError, Preprocessing, augment, normalise, open_image, to_square
+from tests.data.making import encoded, picture
+
+RED = (200, 30, 30)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("RGB", "PNG"), ("RGB", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG"), ("P", "GIF"), ("RGBA", "WEBP")],
+)
+def test_colour_survives_every_mode(mode, kind):
+    image = open_image(encoded(picture(RED, mode=mode), kind), 16)
+    assert image.mode == "RGB"
+    np.testing.assert_allclose(np.asarray(image).mean((0, 1)), RED, atol=6)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "I;16", "I", "F"])
+def test_grey_survives_every_mode(mode):
+    values = {"I;16": np.uint16, "I": np.int32, "F": np.float32}.get(mode)
+    if values:
+        ramp = np.tile(np.linspace(0, 1 if mode == "F" else 65535, 16), (16, 1)).astype(values)
+        data = encoded(Image.fromarray(ramp), "TIFF")
+    else:
+        data = encoded(Image.fromarray(np.tile(np.arange(0, 256, 16, np.uint8), (16, 1))).convert(mode))
+    grey = np.asarray(open_image(data, 16)).astype(int)
+    assert (grey[..., 0] == grey[..., 2]).all()
+    assert grey[:, :4].mean() < 80 < 170 < grey[:, -4:].mean()
+
+
+def test_transparent_is_white():
+    clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert np.asarray(open_image(encoded(clear), 8)).min() == 255
+
+
+def test_exif_orientation_is_followed():
+    image = picture((0, 0, 0), (20, 10))
+    image.paste((255, 255, 255), (0, 0, 20, 5))  # the upper half is white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise: the white half comes to lie on the right
+    turned = np.asarray(open_image(encoded(image, "PNG", exif=exif), 8))
+    assert turned.shape == (20, 10, 3)
+    assert turned[:, 6:].min() == 255
+    assert turned[:, :4].max() == 0
+
+
+def test_the_first_frame_of_an_animation():
+    frames = [picture((0, 0, 0)), picture((255, 255, 255))]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert np.asarray(open_image(data, 8)).max() == 0
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "empty"),
+        (b"hello, I am text", "not an image"),
+        (encoded(picture(size=(300, 300)), "JPEG")[:400], "damaged"),
+        (encoded(picture(size=(300, 300)), "PNG")[:200], "damaged"),
+        (b"\xff\xd8\xff\xe0 fake", "not an image|damaged"),
+    ],
+)
+def test_what_is_no_whole_image_is_refused(data, message):
+    with pytest.raises(ImageError, match=message):
+        open_image(data, 32)
+
+
+def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(ImageError, match="pixels"):
+        open_image(encoded(picture(size=(30, 30))), 8)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 3), (17, 16)])
+def test_any_size_becomes_the_square(size):
+    square = to_square(picture(RED, size), 16)
+    assert square.shape == (16, 16, 3)
+    np.testing.assert_allclose(square.mean((0, 1)), RED, atol=1)
+
+
+def test_augmentation_keeps_to_its_seed_and_mirrors_half():
+    image = picture((0, 0, 0), (20, 20))
+    image.paste((255, 255, 255), (0, 0, 10, 20))
+    one, same = (augment(image, 16, 0.5, True, np.random.default_rng(3)) for _ in range(2))
+    np.testing.assert_array_equal(one, same)
+    mirrored = [augment(image, 16, 1.0, True, np.random.default_rng(i))[0, 0, 0] == 0 for i in range(400)]
+    assert 150 < sum(mirrored) < 250
+
+
+def test_a_crop_of_everything_is_what_evaluation_sees():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 50, 3), dtype=np.uint8))
+    alike = augment(image, 16, 1.0, False, np.random.default_rng(0))
+    np.testing.assert_array_equal(alike, to_square(image, 16))
+
+
+def test_normalisation_from_its_formula():
+    pixels = jnp.asarray(np.random.default_rng(0).integers(0, 255, (2, 3, 4, 3), dtype=np.uint8))
+    how = Preprocessing(4, mean=(0.1, 0.2, 0.3), deviation=(0.5, 0.25, 2.0))
+    expected = (np.asarray(pixels, np.float64) / 255 - [0.1, 0.2, 0.3]) / [0.5, 0.25, 2.0]
+    np.testing.assert_allclose(normalise(pixels, how), expected, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,63 @@
+"""Positions and the convolutional encoder."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from captioner_jax.config import EncoderConfig
+from captioner_jax.model.convnet import ConvNet, space_to_depth
+from captioner_jax.model.position import grid_sinusoids, sinusoids
+
+
+def test_sinusoids_from_the_formula():
+    encoded = np.asarray(sinusoids(jnp.arange(7), 8))
+    for pos in range(7):
+        for i in range(4):
+            angle = pos / 10000 ** (2 * i / 8)
+            pair = {round(float(x), 5) for x in (np.sin(angle), np.cos(angle))}
+            assert pair <= {round(float(x), 5) for x in encoded[pos]}
+
+
+def test_the_product_of_two_positions_depends_on_their_distance():
+    encoded = np.asarray(sinusoids(jnp.arange(12), 16), np.float64)
+    products = encoded @ encoded.T
+    for distance in range(5):
+        np.testing.assert_allclose(np.diag(products, distance), products[0, distance], rtol=1e-4)
+
+
+def test_every_cell_of_a_grid_has_its_own_place():
+    places = np.asarray(grid_sinusoids(5, 6, 16)).reshape(30, 16)
+    assert len(np.unique(places.round(5), axis=0)) == 30
+
+
+def test_a_linear_map_of_blocks_is_a_convolution_of_their_size():
+    x = jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
+    kernel = jax.random.normal(jax.random.key(1), (4, 4, 3, 5))
+    expected = jax.lax.conv_general_dilated(x, kernel, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    np.testing.assert_allclose(space_to_depth(x, 4) @ kernel.reshape(-1, 5), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sizes_come_from_the_configuration():
+    net = ConvNet(EncoderConfig(4, (16, 32, 48), (0, 1, 1)), rngs=nnx.Rngs(0))
+    assert net(jnp.zeros((2, 64, 32, 3))).shape == (2, 4, 2, 48)
+
+
+def test_an_image_is_encoded_without_regard_to_others():
+    net = ConvNet(EncoderConfig(4, (16, 32), (1, 1)), rngs=nnx.Rngs(0))
+    images = jax.random.normal(jax.random.key(0), (3, 32, 32, 3))
+    np.testing.assert_allclose(net(images)[1:2], net(images[1:2]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"), [(((16,), (1, 1)), "1 widths for 2 stages"), (((20,), (1,)), "groups of 16")]
+)
+def test_sizes_that_do_not_fit_are_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        ConvNet(EncoderConfig(4, *config), rngs=nnx.Rngs(0))
+
+
+def test_an_image_that_does_not_divide_is_refused():
+    with pytest.raises(ValueError, match="does not divide"):
+        space_to_depth(jnp.zeros((1, 9, 8, 3)), 2)

@@ -1,0 +1,83 @@
+"""A captioner directory gives back what was put in, and damage does not pass unseen."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from captioner_jax import bundle
+from captioner_jax.bundle import CARD, TOKENIZER, WEIGHTS, Bundle
+from captioner_jax.config import EncoderConfig, ModelConfig
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.errors import UserError
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.tokenizer import Tokenizer
+
+MODEL = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig(4, (16, 32), (1, 1)))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    tokenizer = Tokenizer.train([("a red dog",)], 1)
+    captioner = Captioner(MODEL, len(tokenizer), rngs=nnx.Rngs(0))
+    parameters = nnx.to_pure_dict(nnx.split(captioner, nnx.Param)[1])
+    whole = Bundle(MODEL, Preprocessing(16), 6, tokenizer, parameters, {"loss": 1.5}, {"step": 3})
+    whole.save(tmp_path / "run" / "captioner")
+    return whole, tmp_path / "run" / "captioner"
+
+
+def test_what_is_saved_is_loaded(saved):
+    whole, directory = saved
+    again = bundle.load(directory)
+    jax.tree.map(np.testing.assert_array_equal, again.parameters, whole.parameters)
+    assert (again.model, again.preprocessing, again.max_length) == (MODEL, Preprocessing(16), 6)
+    assert (again.scores, again.training) == ({"loss": 1.5}, {"step": 3})
+    assert again.tokenizer.encode("a red dog", 6).tolist() == whole.tokenizer.encode("a red dog", 6).tolist()
+    assert again.graphdef == nnx.split(Captioner(MODEL, len(whole.tokenizer), rngs=nnx.Rngs(1)), nnx.Param)[0]
+
+
+def test_another_takes_its_place_and_nothing_is_left_over(saved):
+    whole, directory = saved
+    whole.save(directory)
+    assert [path.name for path in directory.parent.iterdir()] == ["captioner"]
+    assert bundle.newest(directory.parent.parent) == directory
+
+
+@pytest.mark.parametrize("file", [WEIGHTS, TOKENIZER])
+def test_a_changed_byte_is_seen(saved, file):
+    _, directory = saved
+    content = bytearray((directory / file).read_bytes())
+    content[len(content) // 2] ^= 1
+    (directory / file).write_bytes(content)
+    with pytest.raises(UserError, match=f"{file} is damaged: its checksum"):
+        bundle.load(directory)
+
+
+def card(directory, **changes):
+    content = json.loads((directory / CARD).read_text())
+    (directory / CARD).write_text(json.dumps(content | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, "format 99"),
+        ({"model": {"width": 32}}, "weights are not those of its model"),
+        ({"model": {"wide": 32}}, "damaged"),
+        ({"sha256": {"../../etc/passwd": ""}}, "damaged"),
+        ({"preprocessing": {}}, "damaged"),
+    ],
+)
+def test_a_card_of_other_content_is_refused(saved, changes, message):
+    card(saved[1], **changes)
+    with pytest.raises(UserError, match=message):
+        bundle.load(saved[1])
+
+
+def test_what_is_no_captioner_is_refused(tmp_path):
+    with pytest.raises(UserError, match="is no captioner"):
+        bundle.load(tmp_path)
+    with pytest.raises(UserError, match=r"train one with `python train\.py`"):
+        bundle.newest(tmp_path)

@@ -1,0 +1,176 @@
+"""train.py and sample.py as people run them, mistakes included."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import pytest
+
+import sample
+import train
+from tests.data.making import COLOURS, colour_folder, encoded, picture
+
+SMALL = [
+    *("--model.width", "32", "--model.heads", "2", "--model.feed-forward", "64", "--model.layers", "1"),
+    *("--model.encoder.widths", "16", "32", "--model.encoder.blocks", "0", "1", "--data.image-size", "16"),
+    *("--data.max-length", "8", "--train.batch-size", "8", "--train.warmup", "5", "--train.learning-rate", "5e-3"),
+    *("--train.evaluate-every", "20", "--train.checkpoint-every", "20", "--train.log-every", "10"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return colour_folder(tmp_path_factory.mktemp("data"), images=60)
+
+
+def options(folder, runs, name, steps=40):
+    where = ["--name", name, "--runs", str(runs), "--data.source", "folder", "--data.path", str(folder)]
+    return [*where, *SMALL, "--train.steps", str(steps)]
+
+
+@pytest.fixture(scope="module")
+def run(folder, tmp_path_factory):
+    """A whole training run."""
+    runs = tmp_path_factory.mktemp("runs")
+    with jax.numpy_dtype_promotion("standard"):
+        assert train.main(options(folder, runs, "whole")) == 0
+    return runs / "whole"
+
+
+class StopHereError(Exception):
+    """Stands for whatever ends a run before its time."""
+
+
+def losses(run):
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+def test_a_run_leaves_what_people_look_for(run):
+    assert {"captioner", "checkpoints", "config.json", "metrics.jsonl", "scores.json", "tensorboard"} == {
+        path.name for path in run.iterdir()
+    }
+    scores = json.loads((run / "scores.json").read_text())
+    assert scores["test/loss"] < 1.0
+    assert json.loads((run / "captioner" / "captioner.json").read_text())["scores"] >= scores
+    assert list((run / "tensorboard").glob("events*"))
+
+
+def test_photographs_get_their_captions(run, tmp_path, capsys):
+    for name, colour in COLOURS.items():
+        (tmp_path / f"{name} one.png").write_bytes(encoded(picture(colour)))
+    assert sample.main(["--captioner", str(run / "captioner"), str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    for line in lines:
+        path, caption = line.rsplit(": ", 1)
+        assert path.rsplit("/", 1)[1].split()[0] in caption
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_stopped_run_goes_on_with_the_same_numbers(folder, run, tmp_path, capsys):
+    def stop(self, *_):
+        if self.step == 30:
+            raise StopHereError
+
+    arguments = options(folder, tmp_path, "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        record = train.Progress.record
+        patch.setattr(train.Progress, "record", lambda self, metrics: (record(self, metrics), stop(self)))
+        with pytest.raises(StopHereError):
+            train.main(arguments)
+    assert train.main(arguments) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert train.main([*arguments, "--train.seed", "5", "--resume"]) == 1
+    assert "train.seed: 0 then, 5 now" in capsys.readouterr().err
+    assert train.main([*arguments, "--resume"]) == 0
+    undisturbed = dict(losses(run))
+    resumed = dict(losses(tmp_path / "whole"))
+    assert resumed[40] == undisturbed[40]
+    assert (tmp_path / "whole" / "scores.json").read_text() == (run / "scores.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--data.path", "/none/here"], "/none/here: no such folder"),
+        (["--train.batch-size", "500"], "do not fill a batch"),
+        (["--model.heads", "3"], "does not divide into 3 heads"),
+        (["--model.encoder.widths", "20", "32"], "groups of 16"),
+        (["--data.image-size", "18"], "does not divide"),
+        (["--resume"], "no checkpoint to resume from"),
+        (["--train.learning-rate", "-1"], "train.learning_rate"),
+    ],
+)
+def test_a_mistake_is_one_message_and_leaves_nothing(folder, tmp_path, capsys, changes, message):
+    assert train.main([*options(folder, tmp_path, "failed"), *changes]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "failed").exists()
+
+
+def test_bad_files_are_named_and_the_others_captioned(run, tmp_path, capsys):
+    (tmp_path / "good.png").write_bytes(encoded(picture()))
+    (tmp_path / "cut.jpg").write_bytes(encoded(picture(size=(200, 200)), "JPEG")[:300])
+    (tmp_path / "text.jpg").write_text("not an image")
+    (tmp_path / "empty.gif").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("folders may hold other things")
+    code = sample.main(["--captioner", str(run / "captioner"), str(tmp_path), str(tmp_path / "gone.jpg")])
+    out, err = capsys.readouterr()
+    assert code == 1
+    assert len(out.splitlines()) == 1
+    assert [line.split(": ")[0].rsplit("/", 1)[-1] for line in err.splitlines()[:4]] == [
+        *("cut.jpg", "empty.gif", "text.jpg", "gone.jpg")
+    ]
+    assert "4 of 5 files" in err
+
+
+def test_patterns_json_and_beams(run, tmp_path, capsys):
+    for i in range(3):
+        (tmp_path / f"{i}.png").write_bytes(encoded(picture()))
+    code = sample.main(["--captioner", str(run / "captioner"), str(tmp_path / "*.png"), "--json", "--beam", "3"])
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert code == 0
+    assert [row["image"][-5:] for row in rows] == ["0.png", "1.png", "2.png"]
+    assert len({row["caption"] for row in rows}) == 1
+    assert all(row["score"] <= 0 for row in rows)
+
+
+def test_an_empty_folder_is_said(run, tmp_path, capsys):
+    assert sample.main(["--captioner", str(run / "captioner"), str(tmp_path)]) == 1
+    assert "no images" in capsys.readouterr().err
+
+
+def test_a_missing_captioner_is_said(tmp_path, capsys):
+    (tmp_path / "a.png").write_bytes(encoded(picture()))
+    assert sample.main(["--captioner", str(tmp_path), str(tmp_path / "a.png")]) == 1
+    assert "is no captioner" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_captioner_needs_nothing_but_itself(run, tmp_path, pytestconfig):
+    """Run as a program, from elsewhere, with the directory moved: no TensorFlow, no traceback, exit codes."""
+    shutil.copytree(run / "captioner", tmp_path / "mine")
+    (tmp_path / "a.png").write_bytes(encoded(picture()))
+    program = [sys.executable, str(pytestconfig.rootpath / "sample.py"), "--captioner", "mine"]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    good = subprocess.run([*program, "a.png"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (good.returncode, good.stdout.split(":")[0]) == (0, "a.png"), good.stderr
+    bad = subprocess.run([*program, "b.png"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert (bad.returncode, bad.stderr.strip()) == (1, "b.png: No such file or directory")
+
+
+@pytest.mark.slow
+def test_the_default_trains_without_tensorflow(tmp_path, pytestconfig):
+    """A few steps on the drawn scenes, from nothing: prepared, trained, scored, with worker processes."""
+    code = "import sys, train; c = train.main(sys.argv[1:]); assert 'tensorflow' not in sys.modules; sys.exit(c)"
+    short = ["--train.steps", "4", "--evaluation.images", "10", "--data.workers", "2", "--train.warmup", "1"]
+    where = ["--runs", str(tmp_path / "runs"), "--data.path", str(tmp_path / "data")]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *where, *short], cwd=pytestconfig.rootpath, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "test_held_out" in done.stdout
+    assert "Traceback" not in done.stderr

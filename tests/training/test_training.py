@@ -1,0 +1,137 @@
+"""Loss, optimizer and step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from captioner_jax.config import EncoderConfig, ModelConfig, TrainConfig
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.data.pipeline import Batch
+from captioner_jax.errors import UserError
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.special import END, PAD, START
+from captioner_jax.training.loss import masked_sum, token_losses
+from captioner_jax.training.progress import Progress
+from captioner_jax.training.step import (
+    Metrics,
+    TrainState,
+    batch_loss,
+    make_optimizer,
+    make_train_step,
+    schedule,
+)
+
+MODEL = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig(4, (16, 32), (0, 1)))
+HOW = Preprocessing(16)
+V, T = 12, 6
+
+
+def batch(captions=1, images=4):
+    rng = np.random.default_rng(0)
+    tokens = np.full((images, captions, T + 1), PAD, np.int32)
+    tokens[:, :, 0] = START
+    for row in tokens.reshape(-1, T + 1):
+        length = rng.integers(2, T)
+        row[1:length] = rng.integers(4, V, length - 1)
+        row[length] = END
+    pixels = rng.integers(0, 255, (images, 16, 16, 3), dtype=np.uint8)
+    return Batch(pixels, tokens, np.ones(images, bool))
+
+
+def begin(train, model=MODEL):
+    graphdef, parameters = nnx.split(Captioner(model, V, rngs=nnx.Rngs(0)), nnx.Param)
+    parameters = nnx.to_pure_dict(parameters)
+    state = TrainState(jnp.asarray(0), parameters, make_optimizer(train).init(parameters))
+    return graphdef, state, make_train_step(graphdef, make_optimizer(train), HOW, train)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_loss_equals_optax(smoothing):
+    logits = jax.random.normal(jax.random.key(0), (2, 5, V)) * 3
+    targets = jax.random.randint(jax.random.key(1), (2, 5), 0, V)
+    labels = optax.smooth_labels(jax.nn.one_hot(targets, V), smoothing)
+    expected = optax.softmax_cross_entropy(logits, labels)
+    np.testing.assert_allclose(token_losses(logits, targets, smoothing), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_padding_weighs_nothing():
+    losses, is_word = jnp.array([[1.0, 2.0, jnp.nan]]), jnp.array([[True, True, False]])
+    assert tuple(map(float, masked_sum(losses, is_word))) == (3.0, 2.0)
+
+
+def test_the_mean_is_over_words_not_over_captions():
+    graphdef, state, _ = begin(TrainConfig(steps=2))
+    whole = batch()
+    total, words = batch_loss(graphdef, state.parameters, whole, HOW)
+    parts = [Batch(*(x[i : i + 1] for x in whole)) for i in range(4)]
+    sums = [batch_loss(graphdef, state.parameters, part, HOW) for part in parts]
+    np.testing.assert_allclose(total, sum(s for s, _ in sums), rtol=1e-5)
+    assert float(words) == sum(float(n) for _, n in sums) == (whole.tokens[:, :, 1:] != PAD).sum()
+
+
+def test_an_unusable_row_changes_no_gradient():
+    graphdef, state, _ = begin(TrainConfig(steps=2))
+    good = batch(images=3)
+    row = Batch(np.zeros((1, 16, 16, 3), np.uint8), np.full((1, 1, T + 1), PAD, np.int32), np.zeros(1, bool))
+    padded = Batch(*(np.concatenate(pair) for pair in zip(good, row, strict=True)))
+    mean = lambda p, b: (lambda s, n: s / n)(*batch_loss(graphdef, p, b, HOW))
+    for a, b in zip(*(jax.tree.leaves(jax.grad(mean)(state.parameters, x)) for x in (good, padded)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_one_batch_is_learned_by_heart():
+    train = TrainConfig(steps=150, warmup=10, learning_rate=3e-3, batch_size=4)
+    _, state, step = begin(train)
+    one = batch(captions=2)
+    for _ in range(150):
+        state, metrics = step(state, one)
+    # Two captions of one image share their beginnings, between which nothing decides.
+    assert float(metrics.loss) < 0.4
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_step_is_a_function_of_its_number():
+    train = TrainConfig(steps=10, warmup=2)
+    model = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, dropout=0.5, encoder=MODEL.encoder)
+    losses = []
+    for _ in range(2):
+        _, state, step = begin(train, model)
+        run = []
+        for _ in range(4):
+            state, metrics = step(state, batch())
+            run.append(float(metrics.loss))
+        losses.append(run)
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_the_learning_rate_rises_then_falls_to_zero():
+    rate = schedule(TrainConfig(steps=100, warmup=20, learning_rate=1e-3))
+    values = np.array([float(rate(i)) for i in range(101)])
+    assert values[0] == 0
+    assert values.argmax() == 20
+    np.testing.assert_allclose(values[20], 1e-3, rtol=1e-6)
+    np.testing.assert_allclose(values[60], 0.5e-3, rtol=1e-5)
+    np.testing.assert_allclose(values[100], 0, atol=1e-9)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_decay_leaves_biases_and_scales_alone():
+    train = TrainConfig(steps=10, warmup=0, weight_decay=0.5, learning_rate=0.1)
+    parameters = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    optimizer = make_optimizer(train)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, parameters), optimizer.init(parameters), parameters)
+    assert (np.asarray(updates["bias"]) == 0).all()
+    np.testing.assert_allclose(updates["kernel"], -0.05, rtol=1e-5)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
+    with Progress(tmp_path, 0, 10, 4) as progress:
+        for loss in (1.0, float("nan"), 1.0):
+            progress.record(Metrics(jnp.asarray(loss), jnp.asarray(1.0), jnp.asarray(0)))
+        with pytest.raises(UserError, match=r"the loss of step 2 is nan.*learning_rate"):
+            progress.tell(1e-3)
