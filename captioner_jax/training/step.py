@@ -75,7 +75,7 @@ def make_train_step(
         loss, gradients = jax.value_and_grad(loss_of)(state.parameters, batch, key)
         updates, memory = optimizer.update(gradients, state.optimizer, state.parameters)
         parameters = cast(Parameters, optax.apply_updates(state.parameters, updates))
-        metrics = Metrics(loss, optax.global_norm(gradients), (~batch.usable).sum())
+        metrics = Metrics(loss, optax.tree.norm(gradients), (~batch.usable).sum())
         return TrainState(state.step + 1, parameters, memory), metrics
 
     return jax.jit(train_step, donate_argnums=0)

@@ -13,7 +13,7 @@ from captioner_jax.data.source import DataSet, Example, Source
 
 # Scenes of each split, and whether each holds a colour and shape pair that no training scene has.
 SPLITS = {
-    "train": (16_000, False),
+    "train": (20_000, False),
     "validation": (500, False),
     "validation_held_out": (500, True),
     "test": (1_000, False),

@@ -7,6 +7,7 @@ import numpy as np
 from captioner_jax.data.shapes.scene import CLEAR, THIRD, Scene, Thing
 
 PLAIN = 12.0  # pixels between two centres, along one axis, from which a caption tells how they lie
+LONGEST = 19  # words of a caption
 NOUNS = {
     "circle": ("circle", "disc"),
     "square": ("square", "box"),
@@ -85,7 +86,7 @@ class Speaker:
         """a [small] [striped] red circle, or a [small] red circle with stripes"""
         size = self.rng.random() < 0.4 if size is None else size
         words = [self.one_of(SIZES[thing.size])] if size else []
-        tell, after = self.rng.random() < 0.6, self.rng.random() < 0.4
+        tell, after = self.rng.random() < 0.65, self.rng.random() < 0.3
         if thing.texture != "plain" and tell and not after:
             words.append(ADJECTIVES[thing.texture])
         words += [thing.colour, self.noun(thing.shape)]
@@ -178,12 +179,12 @@ class Speaker:
 
 
 def captions(scene: Scene, rng: np.random.Generator, count: int) -> list[str]:
-    """`count` captions of the scene, all different where it offers as many."""
+    """`count` captions of the scene, all different where it offers as many, of up to LONGEST words."""
     speaker = Speaker(scene, rng)
     told: list[str] = []
     for _ in range(20 * count):
         caption = speaker.caption()
-        if caption not in told:
+        if caption not in told and len(caption.split()) <= LONGEST:
             told.append(caption)
         if len(told) == count:
             break

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 
 PICTURE = 64
 THIRD = PICTURE / 3
-SMOOTH = 4  # drawn this much larger, then reduced, so that edges are smooth
+SMOOTH = 3  # drawn this much larger, then reduced, so that edges are smooth
 CLEAR = 3.0  # captions name a third of the picture only where the centre is this far from its border
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart")
@@ -28,7 +28,7 @@ COLOURS = {
     "pink": (246, 140, 190),
 }
 TEXTURES = ("plain", "striped", "dotted")
-RADII = {"small": (6.8, 7.8), "large": (11.0, 12.5)}
+RADII = {"small": (9.2, 10.2), "large": (13.6, 15.0)}
 EDGE = (12, 12, 16)
 BACKGROUNDS = {"dark": (50, 100), "light": (170, 230)}
 
@@ -79,17 +79,8 @@ class Scene:
 
 def make_scene(rng: np.random.Generator, *, held_out: bool) -> Scene:
     """A scene with seen colour and shape pairs only, or with at least one held-out pair."""
-    seen = [pair for pair in PAIRS if pair not in HELD_OUT]
-    count = int(rng.integers(1, 4))
-    pairs = [seen[i] for i in rng.integers(len(seen), size=count)]
-    if count > 1 and rng.random() < 0.35:
-        pairs[1] = pairs[0]  # twins, so that there is something to count
-    elif count > 1 and rng.random() < 0.3:
-        alike = [pair for pair in seen if pair[1] == pairs[0][1]]
-        pairs[1] = alike[rng.integers(len(alike))]
-    if held_out:
-        chosen = sorted(HELD_OUT)[rng.integers(len(HELD_OUT))]
-        pairs = [chosen if pair == pairs[0] else pair for pair in pairs]
+    pairs = _pairs(rng, int(rng.choice((1, 2, 3), p=(0.35, 0.4, 0.25))), held_out)
+    count = len(pairs)
     things: list[Thing] = []
     while len(things) < count:
         thing = _make_thing(rng, pairs[len(things)])
@@ -98,6 +89,25 @@ def make_scene(rng: np.random.Generator, *, held_out: bool) -> Scene:
         elif rng.random() < 0.02:
             things.clear()  # those placed may leave no room for the next
     return Scene(tuple(things), "dark" if rng.random() < 0.5 else "light")
+
+
+def _pairs(rng: np.random.Generator, count: int, held_out: bool) -> list[tuple[str, str]]:
+    """Colours and shapes of a scene's things; those of one colour are also of one shape.
+
+    Often some are twins, or differ in nothing but colour, so that there is something to count.
+    """
+    seen = [pair for pair in PAIRS if pair not in HELD_OUT]
+    options = sorted(HELD_OUT) if held_out else seen
+    first = options[rng.integers(len(options))]
+    pairs = [first]
+    while len(pairs) < count:
+        if rng.random() < 0.3:
+            pairs.append(first)
+            continue
+        shapes = {first[1]} if rng.random() < 0.3 else set(SHAPES)
+        options = [pair for pair in seen if pair[1] in shapes and pair[0] not in {colour for colour, _ in pairs}]
+        pairs.append(options[rng.integers(len(options))])
+    return pairs
 
 
 def _make_thing(rng: np.random.Generator, pair: tuple[str, str]) -> Thing:
@@ -170,12 +180,12 @@ def _heart() -> np.ndarray:
     return np.stack([x, y], axis=-1) / 17
 
 
-_ARM = 0.34
+_ARM = 0.3
 OUTLINES = {
-    "circle": _around(np.linspace(0, 2 * math.pi, 40)) * 0.92,
-    "square": np.array([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]),
+    "circle": _around(np.linspace(0, 2 * math.pi, 40)) * 0.9,
+    "square": np.array([(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)]),
     "triangle": _around(np.array([0, 1, 2]) * 2 * math.pi / 3) * 1.05,
-    "star": _around(np.arange(10) * math.pi / 5, np.array([1.08, 0.44] * 5)),
+    "star": _around(np.arange(10) * math.pi / 5, np.array([1.08, 0.4] * 5)),
     "cross": np.array(
         [
             *[(-_ARM, -1), (_ARM, -1), (_ARM, -_ARM), (1, -_ARM), (1, _ARM), (_ARM, _ARM)],
@@ -187,14 +197,14 @@ OUTLINES = {
 
 
 def _texture(texture: str, colour: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A square of uint8 pixels [side side 3] to cut the shape from."""
+    """A square of uint8 pixels [side side 3] to cut the shape from: its colour, with dark stripes or light dots."""
     y, x = np.mgrid[0:side, 0:side] / SMOOTH
+    pattern, mark = np.zeros((side, side), bool), colour
     if texture == "striped":
         angle = rng.uniform(0, math.pi)
-        light = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 4.4 + rng.uniform(0, 6)) > 0.35
+        pattern = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 5 + rng.uniform(0, 6)) > 0.2
+        mark = 0.6 * colour
     elif texture == "dotted":
-        light = ((x + rng.uniform(0, 4.4)) % 4.4 - 2.2) ** 2 + ((y + rng.uniform(0, 4.4)) % 4.4 - 2.2) ** 2 < 1.25**2
-    else:
-        light = np.zeros((side, side), bool)
-    # Both patterns are light, so that only edges are dark.
-    return np.where(light[:, :, None], 0.25 * colour + 0.75 * 250, colour).astype(np.uint8)
+        pattern = ((x + rng.uniform(0, 6)) % 6 - 3) ** 2 + ((y + rng.uniform(0, 6)) % 6 - 3) ** 2 < 1.8**2
+        mark = 0.2 * colour + 0.8 * 250
+    return np.where(pattern[:, :, None], mark, colour).astype(np.uint8)
