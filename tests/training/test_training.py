@@ -65,9 +65,10 @@ def test_padding_weighs_nothing():
 def test_the_mean_is_over_words_not_over_captions():
     graphdef, state, _ = begin(TrainConfig(steps=2))
     whole = batch()
-    total, words = batch_loss(graphdef, state.parameters, whole, HOW)
+    loss = jax.jit(lambda b: batch_loss(graphdef, state.parameters, b, HOW))
+    total, words = loss(whole)
     parts = [Batch(*(x[i : i + 1] for x in whole)) for i in range(4)]
-    sums = [batch_loss(graphdef, state.parameters, part, HOW) for part in parts]
+    sums = [loss(part) for part in parts]
     np.testing.assert_allclose(total, sum(s for s, _ in sums), rtol=1e-5)
     assert float(words) == sum(float(n) for _, n in sums) == (whole.tokens[:, :, 1:] != PAD).sum()
 
@@ -78,7 +79,9 @@ def test_an_unusable_row_changes_no_gradient():
     row = Batch(np.zeros((1, 16, 16, 3), np.uint8), np.full((1, 1, T + 1), PAD, np.int32), np.zeros(1, bool))
     padded = Batch(*(np.concatenate(pair) for pair in zip(good, row, strict=True)))
     mean = lambda p, b: (lambda s, n: s / n)(*batch_loss(graphdef, p, b, HOW))
-    for a, b in zip(*(jax.tree.leaves(jax.grad(mean)(state.parameters, x)) for x in (good, padded)), strict=True):
+    for a, b in zip(
+        *(jax.tree.leaves(jax.jit(jax.grad(mean))(state.parameters, x)) for x in (good, padded)), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 

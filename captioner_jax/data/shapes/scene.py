@@ -197,14 +197,12 @@ OUTLINES = {
 
 
 def _texture(texture: str, colour: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A square of uint8 pixels [side side 3] to cut the shape from: its colour, with dark stripes or light dots."""
+    """A square of uint8 pixels [side side 3] to cut the shape from: light marks, so that only edges are dark."""
     y, x = np.mgrid[0:side, 0:side] / SMOOTH
-    pattern, mark = np.zeros((side, side), bool), colour
+    marks = np.zeros((side, side), bool)
     if texture == "striped":
         angle = rng.uniform(0, math.pi)
-        pattern = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 5 + rng.uniform(0, 6)) > 0.2
-        mark = 0.6 * colour
+        marks = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 5 + rng.uniform(0, 6)) > 0.35
     elif texture == "dotted":
-        pattern = ((x + rng.uniform(0, 6)) % 6 - 3) ** 2 + ((y + rng.uniform(0, 6)) % 6 - 3) ** 2 < 1.8**2
-        mark = 0.2 * colour + 0.8 * 250
-    return np.where(pattern[:, :, None], mark, colour).astype(np.uint8)
+        marks = ((x + rng.uniform(0, 6)) % 6 - 3) ** 2 + ((y + rng.uniform(0, 6)) % 6 - 3) ** 2 < 1.8**2
+    return np.where(marks[:, :, None], 0.25 * colour + 0.75 * 250, colour).astype(np.uint8)
