@@ -116,7 +116,7 @@ def introduce(config: Config, data: DataSet, tokenizer: Tokenizer) -> None:
     length = config.data.max_length
     known = entropies(tokenizer.encode(caption, length) for of_image in data.train.captions() for caption in of_image)
     print(f"vocabulary: {len(tokenizer)} words; entropy of the training captions, in nats a word:")
-    print(f"  {known.unigram:.3f} by unigrams, {known.bigram:.3f} by bigrams; a loss below these sees the image")
+    print(f"  {known.unigram:.3f} by unigrams, {known.bigram:.3f} by bigrams; a captioner worth having needs fewer")
     print(f"run: {config.folder}, on {jax.device_count()} {jax.devices()[0].device_kind}", flush=True)
 
 

@@ -63,7 +63,11 @@ class Shrink(nnx.Module):
 
 
 class ConvNet(nnx.Module):
-    """A strided convolution, then a stage of residual blocks for each of the widths, the grid halved between stages."""
+    """A strided convolution, then a stage of residual blocks for each of the widths, the grid halved between stages.
+
+    What comes out is normalised over the image and rectified, so that cells of plain background stay small. Normalised
+    a cell at a time they would be as long as those of objects, and early attention, which is even, would drown in them.
+    """
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
         """Raises ValueError where `widths` and `blocks` tell of different numbers of stages."""

@@ -14,9 +14,8 @@ from captioner_jax.errors import UserError
 from captioner_jax.files import write_whole
 from captioner_jax.training.step import TrainState
 
-# May differ between a run and its resumption: they change what is shown or kept, not what is computed.
 SETTINGS = "config.json"
-
+# May differ between a run and its resumption: they change what is shown or kept, not what is computed.
 FREE_TO_CHANGE = ("runs", "evaluation", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints")
 
 
@@ -34,7 +33,9 @@ def check_run(config: Config, resume: bool) -> None:
             )
         if resume and not steps:
             raise UserError(f"{config.folder} has no checkpoint to resume from")
-        begun = json.loads((config.folder / SETTINGS).read_text(encoding="utf-8")) if resume else _settings(config)
+        if not resume:
+            return
+        begun = json.loads((config.folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{config.folder}: cannot read the run there: {error}") from error
     changes = differences(begun, _settings(config))

@@ -23,7 +23,8 @@ class Progress:
     """
 
     def __init__(self, folder: Path, first: int, steps: int, batch_size: int):
-        self.json_lines = (folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        mode = "a" if first else "w"  # what failed before its first checkpoint is no part of this run
+        self.json_lines = (folder / "metrics.jsonl").open(mode, encoding="utf-8", buffering=1)
         self.tensorboard = tensorboardX.SummaryWriter(str(folder / "tensorboard"))
         self.first, self.steps = first, steps
         self.batch_size = batch_size
@@ -51,15 +52,15 @@ class Progress:
         loss = sum(float(metrics.loss) for metrics in told) / len(told)
         norm = float(told[-1].gradient_norm)
         images = rate * self.batch_size
-        height = float(np.asarray(learning_rate))
+        lr = float(np.asarray(learning_rate))
         left = (self.steps - self.step) / rate if rate else math.inf
         bad = f"  {self.unusable} damaged" if self.unusable else ""
         print(
-            f"step {self.step:>6}/{self.steps}  loss {loss:.3f}  gradient {norm:.2f}  lr {height:.1e}  "
+            f"step {self.step:>6}/{self.steps}  loss {loss:.3f}  gradient {norm:.2f}  lr {lr:.1e}  "
             f"{rate:.1f} steps/s  {images:.0f} images/s  {_duration(left)} left{bad}",
             flush=True,
         )
-        self.write({"loss": loss, "gradient_norm": norm, "learning_rate": height, "steps_per_second": rate})
+        self.write({"loss": loss, "gradient_norm": norm, "learning_rate": lr, "steps_per_second": rate})
 
     def check(self) -> list[Metrics]:
         """The metrics of all steps but the newest, now on the host. Raises UserError where a loss is not finite."""
