@@ -29,8 +29,9 @@ from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, show, values
+from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.progress import Progress
-from captioner_jax.training.step import TrainState, make_optimizer, make_train_step, schedule
+from captioner_jax.training.step import TrainState, make_train_step
 
 DEFAULT = Path(__file__).parent / "configs" / "shapes.toml"
 

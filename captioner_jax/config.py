@@ -138,10 +138,12 @@ class TrainConfig:
     """Images a step."""
     learning_rate: Annotated[float, Gt(0)] = 2e-3
     """At its height, after the warm-up."""
+    matrix_learning_rate: Annotated[float, Gt(0)] | None = None
+    """If set, hidden layers' matrices and kernels learn by Muon at this height in place of AdamW."""
     warmup: NotNegative = 200
     """Steps over which the learning rate rises from zero; it falls along a cosine to zero afterwards."""
     weight_decay: Annotated[float, Ge(0)] = 0.05
-    """AdamW's, on matrices and kernels; biases and normalisation scales are left alone."""
+    """On matrices and kernels, decoupled from the gradient; biases and normalisation scales are left alone."""
     beta_2: Share = 0.98
     """AdamW's memory of squared gradients."""
     clip: Annotated[float, Gt(0)] = 1.0

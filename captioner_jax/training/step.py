@@ -38,25 +38,6 @@ class Metrics(NamedTuple):
     unusable: Int[Array, ""]
 
 
-def schedule(config: TrainConfig) -> optax.Schedule:
-    """A linear rise to the learning rate, then half a cosine to zero (Loshchilov and Hutter 2017, SGDR, equation 5)."""
-    warmup = min(config.warmup, config.steps - 1)
-    return optax.warmup_cosine_decay_schedule(0.0, config.learning_rate, warmup, config.steps)
-
-
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter 2019, algorithm 2) on gradients of limited norm (Pascanu et al. 2013)."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.adamw(
-            schedule(config),
-            b2=config.beta_2,
-            weight_decay=config.weight_decay,
-            mask=lambda parameters: jax.tree.map(lambda p: p.ndim > 1, parameters),
-        ),
-    )
-
-
 def make_train_step(
     graphdef: nnx.GraphDef[Captioner],
     optimizer: optax.GradientTransformation,

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy import fft
 
 from captioner_jax.config import EncoderConfig
-from captioner_jax.model.convnet import ConvNet, space_to_depth
+from captioner_jax.model.convnet import ConvNet, cosines, space_to_depth, whitening_cosines
 from captioner_jax.model.position import grid_sinusoids, sinusoids
 
 
@@ -37,6 +38,33 @@ def test_a_linear_map_of_blocks_is_a_convolution_of_their_size():
     kernel = jax.random.normal(jax.random.key(1), (4, 4, 3, 5))
     expected = jax.lax.conv_general_dilated(x, kernel, (4, 4), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     np.testing.assert_allclose(space_to_depth(x, 4) @ kernel.reshape(-1, 5), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_cosines_equal_scipy():
+    np.testing.assert_allclose(cosines(8), fft.dct(np.eye(8), axis=0, norm="ortho"), atol=1e-12)
+
+
+def test_a_stem_begins_with_filters_that_share_nothing():
+    filters = np.asarray(whitening_cosines(jax.random.key(0), (8, 8, 3, 64))).reshape(-1, 64)
+    alike = filters.T @ filters
+    np.testing.assert_allclose(alike - np.diag(np.diag(alike)), 0, atol=1e-4)
+
+
+def test_a_stem_answers_alike_to_all_frequencies_of_a_natural_spectrum():
+    rng = np.random.default_rng(0)
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(64), np.fft.fftfreq(64)))
+    images = np.fft.ifft2(np.fft.fft2(rng.normal(size=(50, 64, 64))) / np.maximum(frequency, 1 / 64)).real
+    patches = images[:, 20:28, 20:28].reshape(50, 64)
+    filters = np.asarray(whitening_cosines(jax.random.key(0), (8, 8, 3, 64))).sum(2).reshape(64, 64)
+    filters = filters[:, np.abs(filters).sum(0) > 1e-3]  # those of brightness; opponent colours sum to zero
+    spreads = [(patches @ kernel).std(0) for kernel in (filters, filters / np.linalg.norm(filters, axis=0))]
+    whitened, as_they_come = [spread.max() / spread.min() for spread in spreads]
+    assert whitened < 4 < as_they_come
+
+
+def test_channels_beyond_the_filters_take_the_other_sign():
+    filters = np.asarray(whitening_cosines(jax.random.key(0), (2, 2, 3, 24)))
+    np.testing.assert_array_equal(filters[..., 12:], -filters[..., :12])
 
 
 def test_sizes_come_from_the_configuration():

@@ -14,15 +14,9 @@ from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END, PAD, START
 from captioner_jax.training.loss import masked_sum, token_losses
+from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.progress import Progress
-from captioner_jax.training.step import (
-    Metrics,
-    TrainState,
-    batch_loss,
-    make_optimizer,
-    make_train_step,
-    schedule,
-)
+from captioner_jax.training.step import Metrics, TrainState, batch_loss, make_train_step
 
 MODEL = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig(4, (16, 32), (0, 1)))
 HOW = Preprocessing(16)
@@ -109,27 +103,6 @@ def test_a_step_is_a_function_of_its_number():
             run.append(float(metrics.loss))
         losses.append(run)
     assert losses[0] == losses[1]
-
-
-@pytest.mark.usefixtures("ordinary_promotion")
-def test_the_learning_rate_rises_then_falls_to_zero():
-    rate = schedule(TrainConfig(steps=100, warmup=20, learning_rate=1e-3))
-    values = np.array([float(rate(i)) for i in range(101)])
-    assert values[0] == 0
-    assert values.argmax() == 20
-    np.testing.assert_allclose(values[20], 1e-3, rtol=1e-6)
-    np.testing.assert_allclose(values[60], 0.5e-3, rtol=1e-5)
-    np.testing.assert_allclose(values[100], 0, atol=1e-9)
-
-
-@pytest.mark.usefixtures("ordinary_promotion")
-def test_decay_leaves_biases_and_scales_alone():
-    train = TrainConfig(steps=10, warmup=0, weight_decay=0.5, learning_rate=0.1)
-    parameters = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-    optimizer = make_optimizer(train)
-    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, parameters), optimizer.init(parameters), parameters)
-    assert (np.asarray(updates["bias"]) == 0).all()
-    np.testing.assert_allclose(updates["kernel"], -0.05, rtol=1e-5)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):

@@ -25,7 +25,7 @@ CAPTIONS = 5
 class Shapes(tfds.core.GeneratorBasedBuilder):
     """Scenes of one to three shapes that differ in kind, colour, size, texture and place, each with five captions."""
 
-    VERSION = tfds.core.Version("2.0.0")  # goes up with any change of what is drawn or said
+    VERSION = tfds.core.Version("3.0.0")  # goes up with any change of what is drawn or said
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(

@@ -1,13 +1,14 @@
 """What people might say of a scene: several different true captions of it, from its facts and a seed."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
 from captioner_jax.data.shapes.scene import CLEAR, THIRD, Scene, Thing
 
 PLAIN = 12.0  # pixels between two centres, along one axis, from which a caption tells how they lie
-LONGEST = 19  # words of a caption
+LONGEST = 15  # words of a caption
 NOUNS = {
     "circle": ("circle", "disc"),
     "square": ("square", "box"),
@@ -20,6 +21,7 @@ PLURALS = {"box": "boxes", "cross": "crosses", "plus": "pluses"}
 SIZES = {"small": ("small", "little"), "large": ("large", "big")}
 ADJECTIVES = {"striped": "striped", "dotted": "dotted"}
 PATTERNS = {"striped": "stripes", "dotted": "dots"}
+COMPARED = {"small": "smaller than", "large": "larger than"}
 NUMBERS = ("zero", "one", "two", "three")
 PLACES = {
     (0, 0): ("in the top left corner", "at the top left"),
@@ -65,6 +67,11 @@ def relations(a: Thing, b: Thing) -> list[str]:
     return found
 
 
+def twins(things: Sequence[Thing]) -> bool:
+    """Are two of them of one colour and shape, so that people would count them rather than list them?"""
+    return len({(thing.colour, thing.shape) for thing in things}) < len(things)
+
+
 class Speaker:
     """Says things of one scene; every choice of words is drawn from `rng`."""
 
@@ -86,7 +93,7 @@ class Speaker:
         """a [small] [striped] red circle, or a [small] red circle with stripes"""
         size = self.rng.random() < 0.4 if size is None else size
         words = [self.one_of(SIZES[thing.size])] if size else []
-        tell, after = self.rng.random() < 0.65, self.rng.random() < 0.3
+        tell, after = self.rng.random() < 0.8, self.rng.random() < 0.3
         if thing.texture != "plain" and tell and not after:
             words.append(ADJECTIVES[thing.texture])
         words += [thing.colour, self.noun(thing.shape)]
@@ -109,22 +116,23 @@ class Speaker:
 
     def of_two(self) -> str:
         a, b = self.shuffled()
-        options = [self.list_of([a, b]), f"there are two shapes, {self.list_of([a, b])}"]
+        options = [self.group([a, b])] * 3 if a.shape == b.shape else []
+        if not twins([a, b]):
+            options += [self.list_of([a, b]), f"there are two shapes, {self.list_of([a, b])}"]
         if related := self.related(a, b):
-            options += [related] * 3
+            options += [related] * 4
             options += [
                 f"{self.one_of(RELATIONS[self.one_of(relations(a, b))])} {self.thing(b)} there is {self.thing(a)}"
             ]
         if a.size != b.size:
-            larger = self.one_of(["larger than", "bigger than"] if a.size == "large" else ["smaller than"])
-            options += [f"{self.thing(a, size=False)} {larger} {self.thing(b, size=False)}"] * 2
-        if a.shape == b.shape:
-            options += [self.group([a, b])] * 3
+            options += [f"{self.thing(a, size=False)} {COMPARED[a.size]} {self.thing(b, size=False)}"] * 3
         return self.one_of(options)
 
     def of_three(self) -> str:
         a, b, c = self.shuffled()
-        options = [self.list_of([a, b, c]), f"three shapes, {self.list_of([a, b, c])}"]
+        options = []
+        if not twins(self.scene.things):
+            options += [self.list_of([a, b, c]), f"three shapes, {self.list_of([a, b, c])}"]
         if related := self.related(a, b):
             options += [f"{related}, and {self.thing(c)}"]
             if place := self.place(c):

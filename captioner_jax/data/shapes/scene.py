@@ -152,7 +152,7 @@ def _paste(picture: Image.Image, thing: Thing, rng: np.random.Generator) -> None
     side = 2 * half * SMOOTH
     centre = ((thing.x - left) * SMOOTH, (thing.y - top) * SMOOTH)
     outline = [(centre[0] + x * radius * SMOOTH, centre[1] + y * radius * SMOOTH) for x, y in _outline(thing, rng)]
-    fill = Image.fromarray(_texture(thing.texture, colour, side, rng))
+    fill = Image.fromarray(_texture(thing, colour, side, rng))
     ImageDraw.Draw(fill).polygon(outline, outline=EDGE, width=round(1.2 * SMOOTH))
     mask = Image.new("L", (side, side))
     ImageDraw.Draw(mask).polygon(outline, fill=255)
@@ -196,13 +196,16 @@ OUTLINES = {
 }
 
 
-def _texture(texture: str, colour: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A square of uint8 pixels [side side 3] to cut the shape from: light marks, so that only edges are dark."""
-    y, x = np.mgrid[0:side, 0:side] / SMOOTH
+def _texture(thing: Thing, colour: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """A square of uint8 pixels [side side 3] to cut the shape from: light marks, so that only edges are dark.
+
+    Marks grow with the thing and dots start from its centre, so that narrow shapes show them too.
+    """
+    y, x = (np.mgrid[0:side, 0:side] + 0.5 - side / 2) / (SMOOTH * thing.radius)
     marks = np.zeros((side, side), bool)
-    if texture == "striped":
-        angle = rng.uniform(0, math.pi)
-        marks = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 5 + rng.uniform(0, 6)) > 0.35
-    elif texture == "dotted":
-        marks = ((x + rng.uniform(0, 6)) % 6 - 3) ** 2 + ((y + rng.uniform(0, 6)) % 6 - 3) ** 2 < 1.8**2
+    if thing.texture == "striped":
+        angle, phase = math.radians(rng.uniform(30, 60)), rng.uniform(0, 2 * math.pi)
+        marks = np.sin((x * math.cos(angle) + y * math.sin(angle)) * 2 * math.pi / 0.55 + phase) > 0.2
+    elif thing.texture == "dotted":
+        marks = ((x + 0.35) % 0.7 - 0.35) ** 2 + ((y + 0.35) % 0.7 - 0.35) ** 2 < 0.24**2
     return np.where(marks[:, :, None], 0.25 * colour + 0.75 * 250, colour).astype(np.uint8)

@@ -1,0 +1,94 @@
+"""How gradients become updates: schedule, clipping, AdamW, and Muon for the matrices of hidden layers."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from captioner_jax.config import TrainConfig
+
+# Muon's: the share of momentum that is kept, and the polynomial a x + b x^3 + c x^5 of its iteration (Jordan et al.).
+MOMENTUM = 0.95
+POLYNOMIAL = (3.4445, -4.7750, 2.0315)
+ITERATIONS = 5
+# Which axis of an attention's parameters counts the heads.
+HEADS_AXIS = {"w_q": 1, "w_k": 1, "w_v": 1, "w_o": 0}
+
+
+def schedule(config: TrainConfig) -> optax.Schedule:
+    """A linear rise to the learning rate, then half a cosine to zero (Loshchilov and Hutter 2017, SGDR, equation 5)."""
+    return _schedule(config, config.learning_rate)
+
+
+def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+    """AdamW (Loshchilov and Hutter 2019, algorithm 2) on gradients of limited norm (Pascanu et al. 2013).
+
+    With a `matrix_learning_rate`, what maps one hidden layer to another learns by Muon instead (`orthogonal`); AdamW
+    keeps the rest: embedding, stem, biases and normalisation scales.
+    """
+    adamw = optax.adamw(schedule(config), b2=config.beta_2, weight_decay=config.weight_decay, mask=_are_matrices)
+    if config.matrix_learning_rate is None:
+        return optax.chain(optax.clip_by_global_norm(config.clip), adamw)
+    muon = optax.chain(
+        optax.trace(MOMENTUM, nesterov=True),
+        optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(_orthogonal_parameter, updates)),
+        optax.add_decayed_weights(config.weight_decay),
+        optax.scale_by_learning_rate(_schedule(config, config.matrix_learning_rate)),
+    )
+    by_name = optax.partition({"muon": muon, "adamw": adamw}, _choose)
+    return optax.chain(optax.clip_by_global_norm(config.clip), by_name)
+
+
+def orthogonal(x: Float[Array, "M N"]) -> Float[Array, "M N"]:
+    r"""About $U V^\top$ where $X = U S V^\top$: the same directions, each of about the same length.
+
+    Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks": five times
+    $X \leftarrow X p(X^\top X), p(G) = a + b G + c G^2$, whose polynomial brings every singular value between 0.7 and
+    1.2 that was not tiny. All are polynomials in one $G$, so the iteration runs on G and on the product Q of the
+    p(G), as small as the shorter side, and X takes part in its first and last step only.
+    """
+    if x.shape[0] < x.shape[1]:
+        return orthogonal(x.T).T
+    a, b, c = POLYNOMIAL
+    x = x / (jnp.linalg.norm(x) + 1e-8)
+    gram = x.T @ x
+    one = jnp.eye(len(gram), dtype=x.dtype)
+    product = one
+    for _ in range(ITERATIONS):
+        p = a * one + b * gram + c * gram @ gram
+        product, gram = product @ p, p @ gram @ p
+    return x @ product
+
+
+def _orthogonal_parameter(path: tuple[Any, ...], p: Array) -> Array:
+    """`orthogonal` of a layer's parameter, each attention head a matrix of its own.
+
+    A layer with more outputs than inputs has the result scaled by sqrt(outputs / inputs), as Jordan et al. do.
+    """
+    if (axis := HEADS_AXIS.get(path[-1].key)) is not None:
+        return jax.vmap(orthogonal, axis, axis)(p)
+    outputs = p.shape[-1]
+    inputs = p.size // outputs
+    return max(1.0, outputs / inputs) ** 0.5 * orthogonal(p.reshape(inputs, outputs)).reshape(p.shape)
+
+
+def _choose(parameters: Any) -> Any:
+    """Of each parameter, which optimizer it is for."""
+
+    def choose(path: tuple[Any, ...], p: Array) -> str:
+        names = [entry.key for entry in path]
+        return "adamw" if p.ndim < 2 or "embedding" in names or "stem" in names else "muon"
+
+    return jax.tree_util.tree_map_with_path(choose, parameters)
+
+
+def _are_matrices(parameters: Any) -> Any:
+    """True for what is decayed: matrices and kernels, not biases and normalisation scales."""
+    return jax.tree.map(lambda p: p.ndim > 1, parameters)
+
+
+def _schedule(config: TrainConfig, height: float) -> optax.Schedule:
+    warmup = min(config.warmup, config.steps - 1)
+    return optax.warmup_cosine_decay_schedule(0.0, height, warmup, config.steps)
