@@ -1,5 +1,6 @@
 """How gradients become updates: schedule, clipping, AdamW, and Muon for the matrices of hidden layers."""
 
+import math
 from typing import Any
 
 import jax
@@ -12,9 +13,9 @@ from captioner_jax.config import TrainConfig
 # Muon's: the share of momentum that is kept, and the polynomial a x + b x^3 + c x^5 of its iteration (Jordan et al.).
 MOMENTUM = 0.95
 POLYNOMIAL = (3.4445, -4.7750, 2.0315)
-ITERATIONS = 5
-# Which axis of an attention's parameters counts the heads.
-HEADS_AXIS = {"w_q": 1, "w_k": 1, "w_v": 1, "w_o": 0}
+ITERATIONS = 3
+# Parameters [D H d], whose outputs are their last two axes; all others' are the last.
+INTO_HEADS = ("w_q", "w_k", "w_v")
 
 
 def schedule(config: TrainConfig) -> optax.Schedule:
@@ -63,13 +64,12 @@ def orthogonal(x: Float[Array, "M N"]) -> Float[Array, "M N"]:
 
 
 def _orthogonal_parameter(path: tuple[Any, ...], p: Array) -> Array:
-    """`orthogonal` of a layer's parameter, each attention head a matrix of its own.
+    """`orthogonal` of a layer's parameter, seen as the matrix from its inputs to its outputs.
 
     A layer with more outputs than inputs has the result scaled by sqrt(outputs / inputs), as Jordan et al. do.
     """
-    if (axis := HEADS_AXIS.get(path[-1].key)) is not None:
-        return jax.vmap(orthogonal, axis, axis)(p)
-    outputs = p.shape[-1]
+    axes = 2 if path[-1].key in INTO_HEADS else 1
+    outputs = math.prod(p.shape[-axes:])
     inputs = p.size // outputs
     return max(1.0, outputs / inputs) ** 0.5 * orthogonal(p.reshape(inputs, outputs)).reshape(p.shape)
 

@@ -30,6 +30,20 @@ def test_every_caption_is_true_and_names_everything(held_out):
             assert judge(caption, facts).complete, (caption, facts)
 
 
+def test_two_alike_are_counted_or_related_but_not_listed():
+    two = Scene((RED, dataclasses.replace(RED, x=45.0, size="large", radius=12.0)), "dark")
+    told = captions(two, np.random.default_rng(0), 20)
+    assert any(caption.startswith("two red") for caption in told)
+    assert not any(" and " in caption for caption in told)
+
+
+def test_the_two_sides_of_a_comparison_are_told_alike():
+    told = [caption for seed in range(200) for caption in captions(TWO, np.random.default_rng(seed), 5)]
+    smaller, larger = (sum(f"{word} than" in caption for caption in told) for word in ("smaller", "larger"))
+    assert smaller + larger > 100
+    assert 0.8 < smaller / larger < 1.25
+
+
 def test_held_out_pairs_are_in_all_held_out_scenes_and_in_no_other():
     for seed in range(300):
         for held_out in (False, True):

@@ -9,7 +9,7 @@ from flax import nnx
 
 from captioner_jax.config import EncoderConfig, ModelConfig, TrainConfig
 from captioner_jax.model.captioner import Captioner
-from captioner_jax.training.optimizer import make_optimizer, orthogonal, schedule
+from captioner_jax.training.optimizer import ITERATIONS, make_optimizer, orthogonal, schedule
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 
@@ -47,8 +47,8 @@ def test_an_orthogonal_matrix_keeps_directions_and_evens_lengths(shape):
     core = u.T @ np.asarray(orthogonal(jnp.asarray(x))) @ vt.T
     lengths = np.diag(core)
     np.testing.assert_allclose(core - np.diag(lengths), 0, atol=1e-4)
-    well = s / np.linalg.norm(s) > 0.01
-    assert well.sum() >= 16
+    well = s / np.linalg.norm(s) > 0.06
+    assert well.sum() >= 15
     assert (lengths[well] > 0.6).all()
     assert (lengths < 1.3).all()
 
@@ -56,7 +56,7 @@ def test_an_orthogonal_matrix_keeps_directions_and_evens_lengths(shape):
 def jordan(x):
     """The iteration as published, in float64."""
     x = x / np.linalg.norm(x)
-    for _ in range(5):
+    for _ in range(ITERATIONS):
         gram = x @ x.T
         x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
     return x
@@ -78,16 +78,17 @@ def test_muon_equals_the_published_iteration_on_nesterov_momentum():
         np.testing.assert_allclose(updates["kernel"], expected, rtol=1e-3, atol=1e-6)
 
 
-def test_each_attention_head_is_a_matrix_of_its_own():
-    parameters = {"w_q": jnp.zeros((32, 2, 4)), "w_o": jnp.zeros((2, 4, 32))}
+def test_all_heads_of_an_attention_are_one_matrix():
+    """From D inputs to H * d outputs, and w_o back."""
+    parameters = {"w_q": jnp.zeros((32, 4, 8)), "w_o": jnp.zeros((4, 8, 32))}
     rng = np.random.default_rng(2)
     gradients = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), parameters)
-    train = TrainConfig(steps=10, warmup=0, weight_decay=0.0, matrix_learning_rate=1.0)
+    train = TrainConfig(steps=10, warmup=0, clip=1e9, weight_decay=0.0, matrix_learning_rate=1.0)
     updates = updates_of(train, parameters, gradients)
-    for head in range(2):
-        for matrix in (updates["w_q"][:, head], updates["w_o"][head]):
-            lengths = np.linalg.svd(np.asarray(matrix), compute_uv=False)
-            assert ((lengths > 0.6) & (lengths < 1.3)).all()
+    for name in parameters:
+        np.testing.assert_allclose(
+            np.reshape(updates[name], (32, 32)), -orthogonal(jnp.reshape(gradients[name], (32, 32))), atol=1e-3
+        )
 
 
 def test_embedding_stem_and_vectors_stay_with_adamw():

@@ -85,19 +85,15 @@ class Speaker:
     def noun(self, shape: str) -> str:
         return NOUNS[shape][0] if self.rng.random() < 0.75 else self.one_of(NOUNS[shape])
 
-    def adjectives(self, thing: Thing, size: bool) -> str:
-        words = [self.one_of(SIZES[thing.size])] if size else []
-        return " ".join([*words, thing.colour])
-
     def thing(self, thing: Thing, size: bool | None = None) -> str:
         """a [small] [striped] red circle, or a [small] red circle with stripes"""
-        size = self.rng.random() < 0.4 if size is None else size
+        size = self.rng.random() < 0.3 if size is None else size
         words = [self.one_of(SIZES[thing.size])] if size else []
-        tell, after = self.rng.random() < 0.8, self.rng.random() < 0.3
-        if thing.texture != "plain" and tell and not after:
+        after = self.rng.random() < 0.5
+        if thing.texture != "plain" and not after:
             words.append(ADJECTIVES[thing.texture])
         words += [thing.colour, self.noun(thing.shape)]
-        if thing.texture != "plain" and tell and after:
+        if thing.texture != "plain" and after:
             words.append("with " + PATTERNS[thing.texture])
         return ("an " if words[0][0] in "aeiou" else "a ") + " ".join(words)
 
@@ -124,8 +120,8 @@ class Speaker:
             options += [
                 f"{self.one_of(RELATIONS[self.one_of(relations(a, b))])} {self.thing(b)} there is {self.thing(a)}"
             ]
-        if a.size != b.size:
-            options += [f"{self.thing(a, size=False)} {COMPARED[a.size]} {self.thing(b, size=False)}"] * 3
+        if compared := self.compared(a, b):
+            options += [compared] * 3
         return self.one_of(options)
 
     def of_three(self) -> str:
@@ -133,8 +129,10 @@ class Speaker:
         options = []
         if not twins(self.scene.things):
             options += [self.list_of([a, b, c]), f"three shapes, {self.list_of([a, b, c])}"]
+        if compared := self.compared(a, b):
+            options += [f"{compared}, and {self.thing(c)}"]
         if related := self.related(a, b):
-            options += [f"{related}, and {self.thing(c)}"]
+            options += [f"{related}, and {self.thing(c)}"] * 2
             if place := self.place(c):
                 options += [f"{related}, and {self.thing(c)} {place}"]
         for axis, words in (("x", "from left to right"), ("y", "from top to bottom")):
@@ -173,6 +171,11 @@ class Speaker:
         """a red circle above a blue square; None where they lie too close or too much askew to tell"""
         names = relations(a, b)
         return f"{self.thing(a)} {self.one_of(RELATIONS[self.one_of(names)])} {self.thing(b)}" if names else None
+
+    def compared(self, a: Thing, b: Thing) -> str | None:
+        """a red circle larger than a blue square; None where both are large or small"""
+        a_name, b_name = self.thing(a, size=False), self.thing(b, size=False)
+        return f"{a_name} {COMPARED[a.size]} {b_name}" if a.size != b.size else None
 
     def group(self, things: list[Thing]) -> str:
         """two red circles; two circles, one red and one blue; three stars, two red and one blue"""

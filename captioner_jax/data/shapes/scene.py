@@ -79,7 +79,7 @@ class Scene:
 
 def make_scene(rng: np.random.Generator, *, held_out: bool) -> Scene:
     """A scene with seen colour and shape pairs only, or with at least one held-out pair."""
-    pairs = _pairs(rng, int(rng.choice((1, 2, 3), p=(0.35, 0.4, 0.25))), held_out)
+    pairs = _pairs(rng, int(rng.choice((1, 2, 3), p=(0.25, 0.5, 0.25))), held_out)
     count = len(pairs)
     things: list[Thing] = []
     while len(things) < count:
