@@ -30,11 +30,12 @@ def test_every_caption_is_true_and_names_everything(held_out):
             assert judge(caption, facts).complete, (caption, facts)
 
 
-def test_two_alike_are_counted_or_related_but_not_listed():
-    two = Scene((RED, dataclasses.replace(RED, x=45.0, size="large", radius=12.0)), "dark")
-    told = captions(two, np.random.default_rng(0), 20)
-    assert any(caption.startswith("two red") for caption in told)
-    assert not any(" and " in caption for caption in told)
+def test_things_alike_in_colour_and_shape_are_counted():
+    alike = dataclasses.replace(RED, x=45.0, size="large", radius=12.0)
+    for things in ((RED, alike), (RED, alike, dataclasses.replace(BLUE, y=45.0))):
+        told = captions(Scene(things, "dark"), np.random.default_rng(0), 5)
+        assert len(set(told)) == 5
+        assert all("two red" in caption for caption in told)
 
 
 def test_the_two_sides_of_a_comparison_are_told_alike():
@@ -63,6 +64,7 @@ def test_held_out_pairs_are_in_all_held_out_scenes_and_in_no_other():
         "a red circle at the top left",
         "one circle",
         "a red circle on a dark background",
+        "on a dark background there are a red circle and a blue square",
     ],
 )
 def test_true_captions(caption):
@@ -84,6 +86,8 @@ def test_true_captions(caption):
         "from left to right, a blue square and a red circle",
         "a red circle in the middle",
         "a red circle on a light background",
+        "on a light background there is a red circle",
+        "on a dark background there is a red circle on a light background",
         "a red circle of",
         "circle red a",
         "",

@@ -68,7 +68,7 @@ def relations(a: Thing, b: Thing) -> list[str]:
 
 
 def twins(things: Sequence[Thing]) -> bool:
-    """Are two of them of one colour and shape, so that people would count them rather than list them?"""
+    """Are two of them of one colour and shape, so that people would count them rather than tell them apart?"""
     return len({(thing.colour, thing.shape) for thing in things}) < len(things)
 
 
@@ -98,12 +98,13 @@ class Speaker:
         return ("an " if words[0][0] in "aeiou" else "a ") + " ".join(words)
 
     def caption(self) -> str:
+        if twins(self.scene.things):
+            return self.of_twins()
         return {1: self.of_one, 2: self.of_two, 3: self.of_three}[len(self.scene.things)]()
 
     def of_one(self) -> str:
         (thing,) = self.scene.things
-        name = self.thing(thing)
-        background = f"on a {self.scene.background} background"
+        name, background = self.thing(thing), self.background()
         options = [f"{name} {background}", f"there is {name} {background}"]
         if place := self.place(thing):
             options += [f"{name} {place}", f"there is {name} {place}", f"{place} there is {name}"]
@@ -112,23 +113,21 @@ class Speaker:
 
     def of_two(self) -> str:
         a, b = self.shuffled()
-        options = [self.group([a, b])] * 3 if a.shape == b.shape else []
-        if not twins([a, b]):
-            options += [self.list_of([a, b]), f"there are two shapes, {self.list_of([a, b])}"]
+        options = [self.counted()] * 2 if a.shape == b.shape else []
+        options += [self.list_of([a, b]), f"there are two shapes, {self.list_of([a, b])}"]
         if related := self.related(a, b):
             options += [related] * 4
             options += [
                 f"{self.one_of(RELATIONS[self.one_of(relations(a, b))])} {self.thing(b)} there is {self.thing(a)}"
             ]
         if compared := self.compared(a, b):
-            options += [compared] * 3
+            options += [compared] * 2
         return self.one_of(options)
 
     def of_three(self) -> str:
         a, b, c = self.shuffled()
-        options = []
-        if not twins(self.scene.things):
-            options += [self.list_of([a, b, c]), f"three shapes, {self.list_of([a, b, c])}"]
+        options = [self.counted()] if self.alike() else []
+        options += [self.list_of([a, b, c]), f"three shapes, {self.list_of([a, b, c])}"]
         if compared := self.compared(a, b):
             options += [f"{compared}, and {self.thing(c)}"]
         if related := self.related(a, b):
@@ -140,15 +139,24 @@ class Speaker:
             if all(getattr(q, axis) - getattr(p, axis) >= PLAIN for p, q in itertools.pairwise(ordered)):
                 options += [f"{words}, {self.list_of(ordered)}"] * 2
                 options += [f"{self.thing(middle)} between {self.thing(first)} and {self.thing(last)}"]
-        alike = self.alike()
-        others = [thing for thing in self.scene.things if thing not in alike]
-        if len(alike) == 3:
-            options += [self.group(alike)] * 4
-        elif len(alike) == 2:
-            group = self.group(alike)
-            comma = "," if "," in group else ""
-            options += [f"{group}{comma} and {self.thing(others[0])}"] * 4
         return self.one_of(options)
+
+    def of_twins(self) -> str:
+        told, background = self.counted(), self.background()
+        forms = [told, told, f"there are {told}", f"{told} {background}"]
+        return self.one_of([*forms, f"there are {told} {background}", f"{background} there are {told}"])
+
+    def counted(self) -> str:
+        """two red circles and a blue square: things of one shape are counted"""
+        alike = self.alike()
+        told = self.group(alike)
+        for other in self.scene.things:
+            if other not in alike:
+                told += f"{',' * (',' in told)} and {self.thing(other)}"
+        return told
+
+    def background(self) -> str:
+        return f"on a {self.scene.background} background"
 
     def place(self, thing: Thing) -> str | None:
         third = thirds(thing)

@@ -94,16 +94,15 @@ def make_scene(rng: np.random.Generator, *, held_out: bool) -> Scene:
 def _pairs(rng: np.random.Generator, count: int, held_out: bool) -> list[tuple[str, str]]:
     """Colours and shapes of a scene's things; those of one colour are also of one shape.
 
-    Often some are twins, or differ in nothing but colour, so that there is something to count.
+    Often they are all alike, or differ in nothing but colour, so that there is something to count.
     """
     seen = [pair for pair in PAIRS if pair not in HELD_OUT]
     options = sorted(HELD_OUT) if held_out else seen
     first = options[rng.integers(len(options))]
+    if rng.random() < 0.2:
+        return [first] * count
     pairs = [first]
     while len(pairs) < count:
-        if rng.random() < 0.3:
-            pairs.append(first)
-            continue
         shapes = {first[1]} if rng.random() < 0.3 else set(SHAPES)
         options = [pair for pair in seen if pair[1] in shapes and pair[0] not in {colour for colour, _ in pairs}]
         pairs.append(options[rng.integers(len(options))])

@@ -104,7 +104,8 @@ class _Reader:
         return None
 
     def claims(self) -> Claims:
-        """caption = [order] [place | relation mention] [there is] [count of shapes] mentions [background]"""
+        """caption = [background | order] [place | relation mention] [there is] [how many] mentions [background]"""
+        background = self.take(*_BACKGROUNDS)
         if order := self.take(*_ORDERS):
             self.found.order = _ORDERS[order]
         place, relation = self.take(*_PLACES), self.take(*_RELATIONS)
@@ -116,7 +117,7 @@ class _Reader:
             self.found.places.append((first, place))
         if relation and other is not None:
             self.found.relations.append((first, _RELATIONS[relation], other))
-        if background := self.take(*_BACKGROUNDS):
+        if background := background or self.take(*_BACKGROUNDS):
             self.found.background = _BACKGROUNDS[background]
         return self.found
 
