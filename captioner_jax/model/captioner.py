@@ -9,10 +9,6 @@ from captioner_jax.model.convnet import ConvNet
 from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.position import grid_sinusoids
 
-# How loud places are beside contents. A grid has few cells, so that most frequencies of the encoding hardly change
-# across it and what remains would be drowned.
-PLACES = 3.0
-
 
 class Captioner(nnx.Module):
     r"""$$p(w_1 \ldots w_T \mid I) = \prod_t p(w_t \mid w_1 \ldots w_{t-1}, I)$$ (Vinyals et al. 2015, equation 2).
@@ -23,6 +19,8 @@ class Captioner(nnx.Module):
 
     def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
         self.encoder = ConvNet(config.encoder, rngs=rngs)
+        # A grid has few cells: most frequencies of the encoding hardly change across it, and the rest would be drowned.
+        self.position_scale = config.position_scale
         self.into_memory = nnx.Linear(config.encoder.widths[-1], config.width, rngs=rngs)
         self.decoder = Decoder(config, vocabulary, rngs=rngs)
 
@@ -30,7 +28,7 @@ class Captioner(nnx.Module):
         """The memory: S = y * x cells of width D, row by row, each with its place added."""
         cells = self.into_memory(self.encoder(images))
         batch, height, width, channels = cells.shape
-        cells = cells + PLACES * grid_sinusoids(height, width, channels)[None]
+        cells = cells + self.position_scale * grid_sinusoids(height, width, channels)[None]
         return cells.reshape(batch, height * width, channels)
 
     def memory(self, images: Float[Array, "B Y X 3"]) -> list[KeyValue]:

@@ -18,7 +18,7 @@ OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]) / np.sqrt([[3], [2], [6
 def cosines(size: int) -> np.ndarray:
     r"""$$D_{ux} = c_u \cos\frac{\pi (2x + 1) u}{2n}, \qquad c_0 = \sqrt{1/n},\ c_u = \sqrt{2/n}$$ [n n], orthonormal.
 
-    The discrete cosine transform (Ahmed, Natarajan and Rao 1974, equations 1 and 2).
+    The discrete cosine transform (Ahmed, Natarajan and Rao 1974).
     """
     u, x = np.mgrid[0:size, 0:size]
     return np.sqrt(np.where(u == 0, 1, 2) / size) * np.cos(np.pi * (2 * x + 1) * u / (2 * size))
@@ -27,23 +27,27 @@ def cosines(size: int) -> np.ndarray:
 def whitening_cosines(
     key: PRNGKeyArray, shape: Sequence[int], dtype: DTypeLike = jnp.float32
 ) -> Float[Array, "side side 3 C"]:
-    r"""Filters to begin a stem with: $$w_{uvk} = D_u \otimes D_v \otimes O_k \,/\, \sigma_{uvk}$$ from coarse to fine.
+    r"""Filters to begin a stem with, those of the largest spread sigma first:
+
+    $$w_{uvk} = D_u \otimes D_v \otimes O_k \,/\, \sigma_{uvk}$$
 
     Each answers to one frequency (u, v) of brightness or of an opponent colour k, so loudly that all vary alike over
     natural images, whose spread sigma falls as 1 / frequency (Field 1987, "Relations between the statistics of natural
     images and the response properties of cortical cells") and is about a third as large in the colours. Without this
     what a network is first told of is brightness and colour, and outlines only when these are learnt. Nothing is
-    random here. More channels than there are filters get them again, with the other sign.
+    random here. Of 64 filters at 8x8, 48 are of brightness. More channels than there are filters get them again, with
+    the other sign; raises ValueError for more than twice as many.
     """
     side, _, colours, channels = shape
+    if channels > 2 * side * side * colours:
+        raise ValueError(f"a stem of {side}x{side} pixels has no {channels} different filters")
     u, v, k = np.mgrid[0:side, 0:side, 0:colours]
     spread = np.where(k == 0, 3, 1) / (np.hypot(u, v) + 0.25)
     waves = cosines(side)
     filters = np.einsum("uvk,uy,vx,kc->uvkyxc", 1 / spread, waves, waves, OPPONENT).reshape(-1, side, side, colours)
     filters = filters[np.argsort(-spread.ravel(), kind="stable")]
     both = np.concatenate([filters, -filters])
-    chosen = both[np.arange(channels) % len(both)]
-    return jnp.asarray(chosen.transpose(1, 2, 3, 0), dtype)
+    return jnp.asarray(both[:channels].transpose(1, 2, 3, 0), dtype)
 
 
 def space_to_depth(x: Float[Array, "B Y X C"], block: int) -> Float[Array, "B y x c"]:

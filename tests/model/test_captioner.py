@@ -1,5 +1,7 @@
 """Laws of the whole model: causality, padding, cached decoding, greedy and beam search."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from flax import nnx
 from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.generation.search import beam_search, greedy
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.position import grid_sinusoids
 from captioner_jax.text.special import END, PAD, START
 
 CONFIG = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig(4, (16, 32), (1, 1)))
@@ -82,3 +85,12 @@ def test_nothing_follows_the_end(captioner, images):
     tokens = np.asarray(greedy(captioner.decoder, captioner.memory(images), 12).tokens)
     ended = np.cumsum(tokens == END, axis=-1) - (tokens == END) > 0
     assert (tokens[ended] == PAD).all()
+
+
+def test_places_are_added_as_loud_as_configured():
+    images = jax.random.normal(jax.random.key(0), (1, 16, 24, 3))
+    quiet, loud = (
+        Captioner(dataclasses.replace(CONFIG, position_scale=scale), V, rngs=nnx.Rngs(0)).encode(images)
+        for scale in (1.0, 3.0)
+    )
+    np.testing.assert_allclose((loud - quiet)[0], 2 * grid_sinusoids(2, 3, 16).reshape(6, 16), atol=1e-5)

@@ -47,7 +47,17 @@ def test_cosines_equal_scipy():
 def test_a_stem_begins_with_filters_that_share_nothing():
     filters = np.asarray(whitening_cosines(jax.random.key(0), (8, 8, 3, 64))).reshape(-1, 64)
     alike = filters.T @ filters
-    np.testing.assert_allclose(alike - np.diag(np.diag(alike)), 0, atol=1e-4)
+    lengths = np.diag(alike)
+    np.testing.assert_allclose(alike - np.diag(lengths), 0, atol=1e-4)
+    assert lengths.min() > 0
+    assert (np.diff(lengths) > -1e-4).all()  # the quieter a frequency, the louder its filter
+
+
+def test_colours_are_taken_to_vary_a_third_as_much():
+    filters = np.asarray(whitening_cosines(jax.random.key(0), (1, 1, 3, 3)))[0, 0]
+    lengths = np.linalg.norm(filters, axis=0)
+    np.testing.assert_allclose(lengths[1:] / lengths[0], 3, rtol=1e-5)
+    np.testing.assert_allclose(filters[:, 0], filters[0, 0], rtol=1e-5)  # brightness, which varies most, comes first
 
 
 def test_a_stem_answers_alike_to_all_frequencies_of_a_natural_spectrum():
@@ -65,6 +75,11 @@ def test_a_stem_answers_alike_to_all_frequencies_of_a_natural_spectrum():
 def test_channels_beyond_the_filters_take_the_other_sign():
     filters = np.asarray(whitening_cosines(jax.random.key(0), (2, 2, 3, 24)))
     np.testing.assert_array_equal(filters[..., 12:], -filters[..., :12])
+
+
+def test_more_channels_than_filters_of_either_sign_are_refused():
+    with pytest.raises(ValueError, match="no 25 different filters"):
+        whitening_cosines(jax.random.key(0), (2, 2, 3, 25))
 
 
 def test_sizes_come_from_the_configuration():

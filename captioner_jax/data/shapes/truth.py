@@ -104,7 +104,7 @@ class _Reader:
         return None
 
     def claims(self) -> Claims:
-        """caption = [background | order] [place | relation mention] [there is] [how many] mentions [background]"""
+        """caption = [background] [order] [place | relation mention] [there is] [how many] mentions [background]"""
         background = self.take(*_BACKGROUNDS)
         if order := self.take(*_ORDERS):
             self.found.order = _ORDERS[order]
@@ -117,8 +117,9 @@ class _Reader:
             self.found.places.append((first, place))
         if relation and other is not None:
             self.found.relations.append((first, _RELATIONS[relation], other))
-        if background := background or self.take(*_BACKGROUNDS):
-            self.found.background = _BACKGROUNDS[background]
+        named = background or self.take(*_BACKGROUNDS)
+        if named:
+            self.found.background = _BACKGROUNDS[named]
         return self.found
 
     def count_of_shapes(self) -> None:
