@@ -1,4 +1,4 @@
-"""Words to ids and back: lower case, punctuation dropped, a word an id. Kept as a Hugging Face `tokenizers` file."""
+"""Captions to ids and back, kept as a Hugging Face `tokenizers` file: words, or pairs of bytes for any language."""
 
 import collections
 from collections.abc import Iterable, Sequence
@@ -6,9 +6,16 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tokenizers
 from jaxtyping import Int
-from tokenizers import models, normalizers, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from captioner_jax.config import DataConfig
+from captioner_jax.text import ptb
 from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS, START, UNKNOWN
+
+# Tokens of the Penn Treebank that belong to the word before.
+CLITICS = ("'s", "n't", "'re", "'ve", "'ll", "'d", "'m")
+# Its names of brackets.
+BRACKETS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "-lcb-": "{", "-rcb-": "}"}
 
 
 class Tokenizer:
@@ -18,26 +25,17 @@ class Tokenizer:
         """Raises ValueError where the special tokens are not the first four of the vocabulary."""
         if [backend.id_to_token(i) for i in range(4)] != list(SPECIAL_TOKENS):
             raise ValueError(f"this tokenizer's first tokens are not {' '.join(SPECIAL_TOKENS)}")
+        backend.encode_special_tokens = True  # what looks like one in a caption is text
         self.backend = backend
+        self.by_words = isinstance(backend.model, models.WordLevel)
 
     @staticmethod
-    def train(captions: Iterable[Sequence[str]], min_count: int) -> "Tokenizer":
-        """A vocabulary of the words seen at least `min_count` times in images' captions, the most frequent first."""
-        backend = tokenizers.Tokenizer(models.WordLevel({}, unk_token=SPECIAL_TOKENS[UNKNOWN]))
-        backend.normalizer = normalizers.Sequence(
-            [
-                normalizers.NFC(),
-                normalizers.Lowercase(),
-                normalizers.Replace(tokenizers.Regex(r"[^\p{L}\p{M}\p{N}'’-]|(?<!\w)['’-]+|['’-]+(?!\w)"), " "),
-            ]
+    def train(captions: Iterable[Sequence[str]], config: DataConfig) -> "Tokenizer":
+        """Of the kind that is configured, from images' captions."""
+        flat = (caption for of_image in captions for caption in of_image)
+        return (
+            train_words(flat, config.min_count) if config.tokenizer == "words" else train_bpe(flat, config.vocabulary)
         )
-        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        counts = collections.Counter(word for of_image in captions for word in _words(backend, "\n".join(of_image)))
-        words = sorted((word for word, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
-        backend.model = models.WordLevel(
-            {word: i for i, word in enumerate([*SPECIAL_TOKENS, *words])}, unk_token=SPECIAL_TOKENS[UNKNOWN]
-        )
-        return Tokenizer(backend)
 
     @staticmethod
     def from_json(text: str) -> "Tokenizer":
@@ -54,26 +52,76 @@ class Tokenizer:
         """V, the size of the vocabulary."""
         return self.backend.get_vocab_size()
 
-    def words(self, caption: str) -> list[str]:
-        """The caption as the model is shown it, before rare words become <unk>."""
-        return _words(self.backend, caption)
+    def encode_all(self, captions: Sequence[str]) -> list[list[int]]:
+        """The ids of each caption, without START and END."""
+        if self.by_words:
+            captions = [" ".join(_plain(caption)) for caption in captions]
+        return [found.ids for found in self.backend.encode_batch_fast(captions, add_special_tokens=False)]
 
     def encode(self, caption: str, length: int) -> Int[np.ndarray, " U"]:
-        """START, the words, END, then PAD: U = length + 1 ids. A caption too long is cut, and then has no END."""
-        ids = [START, *self.backend.encode(caption, add_special_tokens=False).ids, END][: length + 1]
-        return np.asarray(ids + [PAD] * (length + 1 - len(ids)), np.int32)
+        """START, the ids, END, then PAD: U = length + 1. A caption too long is cut, and then has no END."""
+        return framed(self.encode_all([caption])[0], length)
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The words up to END, without special tokens."""
-        words = []
-        for i in ids:
+        """The caption up to END, without special tokens."""
+        kept: list[int] = []
+        for i in map(int, ids):
             if i == END:
                 break
             if i not in (PAD, START):
-                words.append(self.backend.id_to_token(int(i)))
-        return " ".join(words)
+                kept.append(i)
+        if not self.by_words:
+            return self.backend.decode([i for i in kept if i != UNKNOWN]).strip()
+        return joined(self.backend.id_to_token(i) or "" for i in kept)
 
 
-def _words(backend: tokenizers.Tokenizer, caption: str) -> list[str]:
-    normalised = backend.normalizer.normalize_str(caption)
-    return [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normalised)]
+def train_words(captions: Iterable[str], min_count: int) -> Tokenizer:
+    """Words as the caption evaluation counts them, those seen at least `min_count` times, the most frequent first.
+
+    The convention of Karpathy and Fei-Fei 2015, section 4: lower case, no punctuation, rare words left out.
+    """
+    counts = collections.Counter(word for caption in captions for word in _plain(caption))
+    words = sorted((word for word, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))
+    ids = {word: i for i, word in enumerate([*SPECIAL_TOKENS, *words])}
+    backend = tokenizers.Tokenizer(models.WordLevel(ids, unk_token=SPECIAL_TOKENS[UNKNOWN]))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return Tokenizer(backend)
+
+
+def train_bpe(captions: Iterable[str], vocabulary: int) -> Tokenizer:
+    """Byte pairs, merged by frequency up to `vocabulary` entries (Sennrich et al. 2016, section 3.2, on bytes).
+
+    Every text is some ids, and comes back as it was: capitals, punctuation, any script.
+    """
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    backend.train_from_iterator(captions, trainer)
+    return Tokenizer(backend)
+
+
+def framed(ids: Sequence[int] | np.ndarray, length: int) -> Int[np.ndarray, " U"]:
+    """START, the ids, END, then PAD: U = length + 1. What is too long is cut, and then has no END."""
+    row = np.full(length + 1, PAD, np.int32)
+    whole = [START, *ids, END][: length + 1]
+    row[: len(whole)] = whole
+    return row
+
+
+def joined(words: Iterable[str]) -> str:
+    """Words as one writes them: what the Penn Treebank cuts off a word is put back, and brackets are brackets."""
+    text = ""
+    for word in words:
+        text += word if not text or word in CLITICS else f" {BRACKETS.get(word, word)}"
+    return text
+
+
+def _plain(caption: str) -> list[str]:
+    """Its words, of which none is taken for a special token, and none holds a space."""
+    return [part for word in ptb.words(caption) for part in word.split() if part not in SPECIAL_TOKENS]

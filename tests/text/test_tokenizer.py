@@ -1,39 +1,90 @@
-"""Words to ids and back."""
+"""Captions to ids and back."""
+
+import json
 
 import pytest
+import tokenizers
 
-from captioner_jax.text.special import END, PAD, START, UNKNOWN
-from captioner_jax.text.tokenizer import Tokenizer
+from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS, START, UNKNOWN
+from captioner_jax.text.tokenizer import Tokenizer, train_bpe, train_words
 
-TOKENIZER = Tokenizer.train([("A dog runs .", "the dog"), ("A tri-colored dog's ball",)], 1)
+WORDS = train_words(["A dog runs .", "the dog", "A tri-colored dog's ball", "it can't", "(no)"], 1)
+TEXTS = [
+    'A man, 40, rides his "bike" (fast)!',
+    "  two  spaces\tand a tab ",
+    "一只猫在睡觉。",
+    "ein Bär läuft über die Straße",
+    "a dog 🐶🏽 and a flag 🇩🇪",
+    "قطة على السرير",
+    "<end> <start> dog <pad>",
+    "",
+]
+BYTES = train_bpe(TEXTS[:4] * 5, 400)
 
 
-def test_decoding_undoes_encoding():
-    for caption in ("a dog runs", "the tri-colored ball", "a dog's dog"):
-        assert TOKENIZER.decode(TOKENIZER.encode(caption, 10)) == caption
+@pytest.mark.parametrize("caption", ["a dog runs", "the tri-colored ball", "a dog's dog", "it can't", "a ( no ) dog", ""])
+def test_decoding_words_undoes_encoding(caption):
+    assert WORDS.decode(WORDS.encode(caption, 10)) == caption
+
+
+@pytest.mark.parametrize("caption", TEXTS)
+def test_bytes_take_any_text_and_give_it_back(caption):
+    ids = BYTES.encode(caption, 200)
+    assert UNKNOWN not in ids
+    assert BYTES.decode(ids) == caption.strip()
+
+
+def test_bytes_merge_what_is_frequent():
+    assert 300 < len(BYTES) <= 400
+    seen, unseen = (sum(len(ids) for ids in BYTES.encode_all([text])) for text in ("一只猫在睡觉。", "二隻狗站起來。"))
+    assert seen < unseen / 2
+
+
+def test_a_cut_through_a_letter_does_not_break_decoding():
+    for length in range(2, 12):
+        assert BYTES.decode(BYTES.encode("二隻狗🐶", length)) is not None
 
 
 def test_ids_have_their_places():
-    ids = TOKENIZER.encode("A zebra runs!", 6).tolist()
+    ids = WORDS.encode("A zebra runs!", 6).tolist()
     assert ids[0] == START
     assert ids[2] == UNKNOWN
     assert ids[4:] == [END, PAD, PAD]
 
 
 def test_a_long_caption_is_cut_and_has_no_end():
-    assert END not in TOKENIZER.encode("a dog a dog a dog", 4)
+    assert END not in WORDS.encode("a dog a dog a dog", 4)
 
 
-def test_special_tokens_in_a_caption_are_mere_words():
-    assert TOKENIZER.encode("<end> <start> dog", 8).tolist().count(END) == 1
+@pytest.mark.parametrize("tokenizer", [WORDS, BYTES])
+def test_special_tokens_in_a_caption_are_mere_text(tokenizer):
+    ids = tokenizer.encode("<end> <start> dog", 60).tolist()
+    assert ids.count(END) == 1
+    assert ids.count(START) == 1
 
 
 def test_rare_words_are_unknown():
-    assert len(Tokenizer.train([("a a b",)], 2)) == 5
+    assert len(train_words(["a a b"], 2)) == 5
 
 
-def test_the_file_keeps_everything():
-    again = Tokenizer.from_json(TOKENIZER.to_json())
-    assert again.encode("a dog's ball", 8).tolist() == TOKENIZER.encode("a dog's ball", 8).tolist()
+def test_a_word_is_what_the_evaluation_counts():
+    vocabulary = train_words(["The dog's owner, Mr. Smith, can't come: it's 5-year-old."], 1).backend.get_vocab()
+    words = ["the", "dog", "'s", "owner", "mr.", "smith", "ca", "n't", "come", "it", "5-year-old"]
+    assert set(vocabulary) == {*SPECIAL_TOKENS, *words}
+
+
+@pytest.mark.parametrize("tokenizer", [WORDS, BYTES])
+def test_the_file_keeps_everything(tokenizer):
+    again = Tokenizer.from_json(tokenizer.to_json())
+    assert again.encode("a dog's ball <end>", 30).tolist() == tokenizer.encode("a dog's ball <end>", 30).tolist()
+
+
+def test_the_file_is_hugging_faces():
+    file = tokenizers.Tokenizer.from_str(WORDS.to_json())
+    assert file.encode("the dog").ids == WORDS.encode_all(["the dog"])[0]
+
+
+@pytest.mark.parametrize("text", ["{}", "", json.dumps({"model": 1})])
+def test_other_files_are_refused(text):
     with pytest.raises(ValueError, match="not a tokenizer"):
-        Tokenizer.from_json("{}")
+        Tokenizer.from_json(text)
