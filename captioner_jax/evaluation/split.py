@@ -4,13 +4,17 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+import tqdm
 
-from captioner_jax.config import Config
+from captioner_jax.config import DataConfig
 from captioner_jax.data.pipeline import Batch, evaluation_batches
 from captioner_jax.data.shapes.scene import Scene
 from captioner_jax.data.shapes.truth import Verdict, judge
 from captioner_jax.data.source import Example, Source
+from captioner_jax.errors import UserError
+from captioner_jax.evaluation.report import quick_scores
 from captioner_jax.generation.search import Found
+from captioner_jax.text.special import END
 from captioner_jax.text.tokenizer import Tokenizer
 
 
@@ -19,11 +23,16 @@ class Written(NamedTuple):
 
     example: Example
     caption: str
+    truncated: bool
+    """It came to no end within the greatest length."""
     verdict: Verdict | None
 
 
 class Scores(NamedTuple):
-    """`values` has `loss` (nats a word), and for scenes with facts `true` and `complete`, shares of the captions."""
+    """`values` has `loss` (nats a token), `bleu_4` and `cider_d`.
+
+    For scenes with facts also `true` and `complete`, shares of the captions.
+    """
 
     values: dict[str, float]
     written: list[Written]
@@ -33,26 +42,29 @@ def score_split(
     source: Source,
     parameters: dict[Any, Any],
     tokenizer: Tokenizer,
-    config: Config,
+    data: DataConfig,
     *,
+    batch_size: int,
     loss_sums: Callable[[dict[Any, Any], Batch], tuple[Any, Any]],
     write: Callable[[dict[Any, Any], Any], Found],
-    images: int | None,
+    images: int | None = None,
 ) -> Scores:
-    """Scores of the first `images` of a split, or of all."""
+    """Scores of the first `images` of a split, or of all. Raises UserError where none of them can be used."""
     total = words = 0.0
     written: list[Written] = []
-    for examples, batch in evaluation_batches(
-        source, config.data, tokenizer, batch_size=config.evaluation.batch_size, images=images
-    ):
+    batches = evaluation_batches(source, data, tokenizer, batch_size=batch_size, images=images)
+    for examples, batch in tqdm.tqdm(batches, "scoring", unit="batch", leave=False, disable=None):
         loss, count = loss_sums(parameters, batch)
         tokens = np.asarray(write(parameters, batch.images).tokens[:, 0])
         total, words = total + float(loss), words + float(count)
         for example, ids, usable in zip(examples, tokens, batch.usable, strict=False):
             if usable:
                 caption = tokenizer.decode(ids)
-                written.append(Written(example, caption, _verdict(caption, example)))
+                written.append(Written(example, caption, END not in ids, _verdict(caption, example)))
+    if not written:
+        raise UserError("none of the images to be scored can be used")
     values = {"loss": total / max(words, 1)}
+    values |= quick_scores([one.caption for one in written], [one.example.captions for one in written])
     verdicts = [one.verdict for one in written if one.verdict is not None]
     if verdicts:
         values["true"] = sum(verdict.true for verdict in verdicts) / len(verdicts)

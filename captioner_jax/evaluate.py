@@ -1,0 +1,154 @@
+"""Scores captions, without Java.
+
+python -m captioner_jax.evaluate CAPTIONER --data.path FOLDER [--split test] [--beam 5] [--output FOLDER]
+python -m captioner_jax.evaluate score RESULTS.json ANNOTATIONS.json [--output FILE.json]
+
+The first writes captions of a split's images and scores them; the second scores anybody's, in COCO's files.
+"""
+
+import dataclasses
+import itertools
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from captioner_jax import bundle
+from captioner_jax.bundle import Bundle
+from captioner_jax.compilation import keep_compiled
+from captioner_jax.config import DataConfig, Positive, from_dict
+from captioner_jax.data.load import load
+from captioner_jax.data.source import DataSet, Source
+from captioner_jax.errors import UserError, for_people
+from captioner_jax.evaluation.coco_files import read_references, read_results, to_references, to_results
+from captioner_jax.evaluation.report import make_report
+from captioner_jax.evaluation.split import Scores, score_split
+from captioner_jax.files import write_whole
+from captioner_jax.generation.writing import make_writer
+from captioner_jax.training.step import make_evaluation_step
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Captions a split's images and scores what it says of them."""
+
+    captioner: tyro.conf.Positional[Path]
+    """A captioner directory."""
+    data: DataConfig = field(default_factory=DataConfig)
+    split: str = "test"
+    """Of the data set: train, validation, test, or another that it has."""
+    beam: Positive = 5
+    """Width of the search; 1 is greedy."""
+    batch_size: Positive = 50
+    """Images at a time."""
+    output: Path | None = None
+    """Folder for captions, references and scores; CAPTIONER/../SPLIT if it is not named."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores captions in a COCO results file by the references in a COCO annotations file."""
+
+    results: tyro.conf.Positional[Path]
+    """[{"image_id": ..., "caption": ...}, ...]"""
+    annotations: tyro.conf.Positional[Path]
+    """{"annotations": [{"image_id": ..., "caption": ...}, ...], ...}"""
+    output: Path | None = None
+    """File for the scores as JSON."""
+
+
+@for_people
+def main(arguments: list[str]) -> int:
+    program = "python -m captioner_jax.evaluate"
+    if arguments[:1] == ["score"]:
+        score(tyro.cli(Score, args=arguments[1:], prog=f"{program} score"))
+        return 0
+    keep_compiled()
+    captioner = None if not arguments or arguments[0].startswith("-") else bundle.load(Path(arguments[0]))
+    default = Evaluate(Path(), data=_trained_on(captioner)) if captioner else tyro.MISSING
+    options = tyro.cli(Evaluate, args=arguments, default=default, prog=program, description=__doc__)
+    evaluate(captioner or bundle.load(options.captioner), options)
+    return 0
+
+
+def evaluate(captioner: Bundle, options: Evaluate) -> None:
+    """Writes captions.json, references.json and scores.json, and prints the table."""
+    data = load(options.data)
+    split = _split(data, options.split)
+    print(f"{data.about}; scoring {len(split)} images of {options.split}")
+    scores = _scores(captioner, split, options)
+    written = scores.written
+    report = make_report(
+        [one.caption for one in written],
+        [one.example.captions for one in written],
+        training=itertools.chain.from_iterable(data.train.captions()),
+        truncated=[one.truncated for one in written],
+        searched="greedy" if options.beam == 1 else f"beam{options.beam}",
+    )
+    folder = options.output or options.captioner.parent / options.split
+    _keep(folder / "captions.json", to_results([(one.example.name, one.caption) for one in written]))
+    _keep(folder / "references.json", to_references([(one.example.name, one.example.captions) for one in written]))
+    _keep(folder / "scores.json", report.to_json() | {"shares": scores.values})
+    print(report.table())
+    if len(written) < len(split):
+        print(f"{len(split) - len(written)} images could not be used and are not scored")
+    print(f"captions, references and scores: {folder}")
+
+
+def score(options: Score) -> None:
+    """Prints the table, and writes it as JSON if that is asked for."""
+    captions = read_results(options.results)
+    references = read_references(options.annotations)
+    unknown = [str(image) for image in captions if image not in references]
+    if unknown:
+        raise UserError(
+            f"{options.annotations} has no captions of {len(unknown)} images in {options.results}: "
+            f"{', '.join(unknown[:5])}"
+        )
+    report = make_report(list(captions.values()), [references[image] for image in captions])
+    if options.output:
+        _keep(options.output, report.to_json())
+    print(f"{len(captions)} captions of {len(references)} images with references")
+    print(report.table())
+
+
+def _scores(captioner: Bundle, split: Source, options: Evaluate) -> Scores:
+    """As training scores, with the captioner's own size of image and length of caption."""
+    size, length = captioner.preprocessing.image_size, captioner.max_length
+    data = dataclasses.replace(options.data, image_size=size, max_length=length)
+    write = make_writer(captioner.graphdef, captioner.preprocessing, length=length, beams=options.beam)
+    return score_split(
+        split,
+        captioner.parameters,
+        captioner.tokenizer,
+        data,
+        batch_size=options.batch_size,
+        loss_sums=make_evaluation_step(captioner.graphdef, captioner.preprocessing),
+        write=write,
+    )
+
+
+def _split(data: DataSet, name: str) -> Source:
+    if name not in data.splits:
+        raise UserError(f"--split: no split {name!r}; there are {', '.join(data.splits)}")
+    return data.splits[name]
+
+
+def _trained_on(captioner: Bundle) -> DataConfig:
+    """The data set that the captioner was trained on, without the places where it lay."""
+    return from_dict({"data": captioner.training["data"]}, "the captioner's data settings").data
+
+
+def _keep(file: Path, content: Any) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,131 @@
+"""All that is said of a split's captions: scores with intervals, how varied and how sound they are, how it was done."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import captioner_jax
+from captioner_jax.evaluation import java
+from captioner_jax.evaluation.bleu import bleu, bleu_counts
+from captioner_jax.evaluation.bootstrap import Interval, score_intervals
+from captioner_jax.evaluation.cider import cider, cider_d
+from captioner_jax.evaluation.diagnostics import Diagnostics, diagnose
+from captioner_jax.evaluation.rouge import rouge_l
+from captioner_jax.text import ptb
+
+RESAMPLES = 1000
+LEVEL = 0.95
+HEADS = {
+    **{f"bleu_{n}": f"BLEU-{n}" for n in range(1, 5)},
+    **{"rouge_l": "ROUGE-L", "cider_d": "CIDEr-D", "cider": "CIDEr", "meteor": "METEOR", "spice": "SPICE"},
+}
+ABOUT = {
+    "captions": "captions",
+    "vocabulary": "different words",
+    "distinct_1": "different words a word",
+    "distinct_2": "different pairs a word",
+    "mean_length": "words a caption",
+    "copied": "copied from training",
+    "bad_endings": "bad endings",
+    "truncated": "cut at the greatest length",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """`scores` by name, each with its interval; `others` without one, None where not computed."""
+
+    scores: dict[str, Interval]
+    others: dict[str, float | None]
+    diagnostics: Diagnostics
+    signature: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "scores": {name: interval._asdict() for name, interval in self.scores.items()} | self.others,
+            "diagnostics": self.diagnostics._asdict(),
+            "signature": self.signature,
+        }
+
+    def table(self) -> str:
+        """For a terminal."""
+        rows = [
+            f"{HEADS[name]:<9} {score.estimate:7.4f}   {score.low:.4f} to {score.high:.4f}"
+            for name, score in self.scores.items()
+        ]
+        rows += [
+            f"{HEADS[name]:<9} " + (f"{value:7.4f}" if value is not None else f"not computed: {java.WHY_NOT}")
+            for name, value in self.others.items()
+        ]
+        rows += [
+            f"{ABOUT[name]:<26} {value:g}" if isinstance(value, int) else f"{ABOUT[name]:<26} {value:.3f}"
+            for name, value in self.diagnostics._asdict().items()
+            if value is not None
+        ]
+        return "\n".join([*rows, self.signature])
+
+
+def quick_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """BLEU-4 and CIDEr-D, for a look in passing."""
+    candidates, known = _words(captions, references)
+    counts = bleu_counts(candidates, known).total()
+    return {"bleu_4": float(bleu(counts)[-1]), "cider_d": float(cider_d(candidates, known).mean())}
+
+
+def make_report(
+    captions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    training: Iterable[str] | None = None,
+    truncated: Sequence[bool] | None = None,
+    searched: str = "unknown",
+) -> Report:
+    """Of one caption an image and its references; `training` are captions it may have learned by heart.
+
+    `searched` says how they were written, for the signature.
+    """
+    candidates, known = _words(captions, references)
+    scores = score_intervals(
+        bleu_counts(candidates, known),
+        rouge_l(candidates, known),
+        cider_d(candidates, known),
+        resamples=RESAMPLES,
+        level=LEVEL,
+    )
+    plain = float(cider(candidates, known).mean())
+    learned = None if training is None else map(ptb.words, training)
+    return Report(
+        scores=scores,
+        others={"cider": plain} | java.scores(*_joined(candidates, known)),
+        diagnostics=diagnose(candidates, learned, truncated),
+        signature=signature(references, searched),
+    )
+
+
+def signature(references: Sequence[Sequence[str]], searched: str) -> str:
+    """How scores were made, in a line that can be quoted with them (the idea is Post's, 2018, of SacreBLEU)."""
+    counts = sorted({len(of_image) for of_image in references})
+    each = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
+    return "|".join(
+        [
+            f"images:{len(references)}",
+            f"refs:{each}",
+            "tok:ptb-3.4.1",
+            "cider-d:sigma6,df-of-refs",
+            f"ci:bootstrap{RESAMPLES},{LEVEL:g}",
+            f"search:{searched}",
+            f"captioner_jax:{captioner_jax.__version__}",
+        ]
+    )
+
+
+def _words(
+    captions: Sequence[str], references: Sequence[Sequence[str]]
+) -> tuple[list[list[str]], list[list[list[str]]]]:
+    return [ptb.words(c) for c in captions], [[ptb.words(r) for r in of_image] for of_image in references]
+
+
+def _joined(
+    candidates: Sequence[Sequence[str]], references: Sequence[Sequence[Sequence[str]]]
+) -> tuple[list[str], list[list[str]]]:
+    return [" ".join(c) for c in candidates], [[" ".join(r) for r in of_image] for of_image in references]

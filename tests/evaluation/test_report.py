@@ -1,0 +1,70 @@
+"""Reports: scores, signature, COCO's files."""
+
+import json
+
+import pytest
+
+from captioner_jax.errors import UserError
+from captioner_jax.evaluation import java
+from captioner_jax.evaluation.coco_files import image_id, read_references, read_results, to_references, to_results
+from captioner_jax.evaluation.report import make_report, quick_scores
+
+REFERENCES = [("A dog runs.", "The brown dog is running!"), ("Two men on a boat", "two people ride in a boat")]
+
+
+def test_words_are_compared_without_case_and_punctuation():
+    alike = [captions[0].upper() + " ?" for captions in REFERENCES]
+    assert quick_scores(alike, REFERENCES) == quick_scores([captions[0] for captions in REFERENCES], REFERENCES)
+
+
+def test_a_report_holds_what_its_parts_say(monkeypatch):
+    monkeypatch.setattr(java, "available", lambda: False)
+    captions = ["A dog runs.", "a boat with a"]
+    report = make_report(captions, REFERENCES, training=["a dog runs"], truncated=[False, True], searched="greedy")
+    assert report.scores["cider_d"].estimate == pytest.approx(quick_scores(captions, REFERENCES)["cider_d"])
+    assert report.diagnostics.copied == report.diagnostics.bad_endings == report.diagnostics.truncated == 0.5
+    assert report.others["meteor"] is None
+    table = report.table()
+    assert "METEOR    not computed" in table
+    assert "images:2|refs:2|" in table
+    assert "search:greedy" in table
+    assert json.loads(json.dumps(report.to_json()))["scores"]["spice"] is None
+
+
+def test_files_come_back_as_they_went(tmp_path):
+    names = ["val2014/COCO_val2014_000000000042.jpg", "my dog.jpg"]
+    (tmp_path / "c.json").write_text(json.dumps(to_results(zip(names, ["a dog", "a cat 猫"], strict=True))))
+    (tmp_path / "r.json").write_text(json.dumps(to_references(zip(names, REFERENCES, strict=True))))
+    assert read_results(tmp_path / "c.json") == {42: "a dog", "my dog.jpg": "a cat 猫"}
+    assert read_references(tmp_path / "r.json") == {42: list(REFERENCES[0]), "my dog.jpg": list(REFERENCES[1])}
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("000000391895.jpg", 391895), ("a/COCO_train2014_000000000009.jpg", 9), ("1234.jpg", "1234.jpg")],
+)
+def test_only_cocos_names_are_numbers(name, number):
+    assert image_id(name) == number
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "not JSON"),
+        ("{}", "wanted a list"),
+        ('[{"image_id": 1}]', "entry 0"),
+        ('[{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}]', "entry 1: image 1 has a caption"),
+    ],
+)
+def test_results_of_no_use_are_refused(tmp_path, content, message):
+    (tmp_path / "c.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_results(tmp_path / "c.json")
+
+
+def test_references_of_no_use_are_refused(tmp_path):
+    (tmp_path / "r.json").write_text("[]")
+    with pytest.raises(UserError, match="annotations"):
+        read_references(tmp_path / "r.json")
+    with pytest.raises(UserError, match="No such file"):
+        read_references(tmp_path / "none.json")
