@@ -22,13 +22,14 @@ from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_batches, training_batches
 from captioner_jax.data.source import DataSet
+from captioner_jax.data.told import Told
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.evaluation.baselines import entropies
 from captioner_jax.files import write_whole
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.checkpoints import Checkpoints, check_run
-from captioner_jax.training.examiner import Examiner, show, values
+from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
 from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.step import TrainState, make_train_step
@@ -44,12 +45,15 @@ def main(arguments: list[str]) -> int:
     config, resume = from_command_line(arguments)
     check_run(config, resume)
     data = load(config.data)
-    tokenizer = Tokenizer.train(data.train.captions(), config.data.min_count)
-    check_batches(data.train, config.train)
+    captions = list(data.train.captions())
+    tokenizer = Tokenizer.train(captions, config.data)
+    told = Told.of(captions, tokenizer)
+    check_batches(data.train, config.data, config.train)
+    check_best(data.validation["validation"], config.evaluation.best)
     graphdef, state = start(config, len(tokenizer))
     with Checkpoints(config) as checkpoints:
-        introduce(config, data, tokenizer)
-        train(config, data, tokenizer, graphdef, state, checkpoints)
+        introduce(config, data, told)
+        train(config, data, told, tokenizer, graphdef, state, checkpoints)
     examine(config, data)
     return 0
 
@@ -57,12 +61,13 @@ def main(arguments: list[str]) -> int:
 def train(
     config: Config,
     data: DataSet,
+    told: Told,
     tokenizer: Tokenizer,
     graphdef: nnx.GraphDef[Captioner],
     state: TrainState,
     checkpoints: Checkpoints,
 ) -> None:
-    """From `state`, or from the newest checkpoint if there is one. The captioner of least validation loss is kept."""
+    """From `state`, or from the newest checkpoint if there is one. The best captioner on validation images is kept."""
     settings = config.train
     preprocessing = Preprocessing(config.data.image_size)
     if checkpoints.latest is not None:
@@ -70,12 +75,14 @@ def train(
     first = int(state.step)
     train_step = make_train_step(graphdef, make_optimizer(settings), preprocessing, settings)
     examiner = Examiner(config, graphdef, preprocessing, tokenizer)
-    learning_rate = schedule(settings)
-    batches = training_batches(data.train, config.data, tokenizer, settings, first)
+    learning_rate = schedule(settings, settings.learning_rate)
+    batches = training_batches(data.train, told, config.data, settings, first=first)
     with Progress(config.folder, first, settings.steps, settings.batch_size) as progress:
-        for step in range(first + 1, settings.steps + 1):
+        step, last = first, first == settings.steps or checkpoints.out_of_patience(settings.patience)
+        while not last:
             state, metrics = train_step(state, next(batches))
             progress.record(metrics)
+            step += 1
             last = step == settings.steps
             if last or step % settings.log_every == 0:
                 progress.tell(learning_rate(step))
@@ -83,8 +90,11 @@ def train(
                 scores = examiner.score(data.validation, state.parameters, config.evaluation.images)
                 show(scores, config.evaluation.examples)
                 progress.write(values(scores))
-                if checkpoints.is_best(scores["validation"].values["loss"]):
+                if checkpoints.is_best(worth(scores["validation"], config.evaluation.best)):
                     examiner.keep(state.parameters, values(scores), step)
+                if checkpoints.out_of_patience(settings.patience):
+                    print(f"{settings.patience} evaluations without a better captioner: training stops at step {step}")
+                    last = True
                 progress.restart_clock()
             if last or step % settings.checkpoint_every == 0:
                 progress.check()
@@ -105,7 +115,7 @@ def start(config: Config, vocabulary: int) -> tuple[nnx.GraphDef[Captioner], Tra
     return graphdef, TrainState(jnp.asarray(0), parameters, make_optimizer(config.train).init(parameters))
 
 
-def introduce(config: Config, data: DataSet, tokenizer: Tokenizer) -> None:
+def introduce(config: Config, data: DataSet, told: Told) -> None:
     """Says what is about to be trained, on what, and what it must beat."""
     if data.problems:
         file = config.folder / "problems.txt"
@@ -113,10 +123,10 @@ def introduce(config: Config, data: DataSet, tokenizer: Tokenizer) -> None:
         print(f"{len(data.problems)} problems in the data, all in {file}:")
         print("\n".join(f"  {problem}" for problem in data.problems[:5]))
     splits = {"train": data.train} | data.validation | data.test
+    print(data.about)
     print("images: " + ", ".join(f"{len(source)} {name}" for name, source in splits.items()))
-    length = config.data.max_length
-    known = entropies(tokenizer.encode(caption, length) for of_image in data.train.captions() for caption in of_image)
-    print(f"vocabulary: {len(tokenizer)} words; entropy of the training captions, in nats a word:")
+    known = entropies(told.rows(config.data.max_length))
+    print("entropy of the training captions, in nats a token:")
     print(f"  {known.unigram:.3f} by unigrams, {known.bigram:.3f} by bigrams; a captioner worth having needs fewer")
     print(f"run: {config.folder}, on {jax.device_count()} {jax.devices()[0].device_kind}", flush=True)
 
@@ -128,7 +138,7 @@ def examine(config: Config, data: DataSet) -> None:
         config, captioner.graphdef, captioner.preprocessing, captioner.tokenizer, config.evaluation.beams
     )
     scores = examiner.score(data.test, captioner.parameters, None)
-    print("the captioner of least validation loss, on images never seen:")
+    print("the best captioner on validation images, on images never seen:")
     show(scores, config.evaluation.examples)
     examiner.keep(captioner.parameters, captioner.scores | values(scores), captioner.training["step"])
     write_whole(config.folder / "scores.json", json.dumps(values(scores), indent=2) + "\n")

@@ -51,6 +51,8 @@ class ModelConfig:
     """F, the inner width of the feed-forward network."""
     layers: Positive = 2
     """L, decoder blocks."""
+    position_scale: Annotated[float, Gt(0)] = 3.0
+    """How loud the places of image cells are beside their contents."""
     dropout: Share = 0.0
     """Share of activations dropped while training."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
@@ -96,30 +98,48 @@ class DataConfig:
 
     __pydantic_config__ = _STRICT
 
-    source: Literal["shapes", "folder", "tfds"] = "shapes"
-    """Drawn scenes, a folder of images with a captions file, or a TensorFlow Datasets data set."""
+    source: Literal["shapes", "folder", "coco", "flickr8k", "flickr30k", "shards", "tfds"] = "shapes"
+    """Drawn scenes; a folder of images with a captions file; COCO Captions, Flickr8k or Flickr30k as people hold them;
+    tar shards; any other TensorFlow Datasets data set."""
     path: str | None = None
-    """folder: where it is. shapes, tfds: the TensorFlow Datasets directory, if not the usual one."""
+    """Where your files lie: folder, coco, flickr8k, flickr30k, shards."""
+    data_dir: str | None = None
+    """TensorFlow Datasets directory, if not the usual one: shapes, flickr8k, flickr30k, tfds."""
     images: str = "."
-    """folder: the folder or .tar file of the images, relative to data.path."""
+    """folder, flickr8k, flickr30k: the folder or .tar file of the images, relative to data.path."""
     captions: str | None = None
-    """folder: captions file, relative to data.path: .csv, .jsonl, COCO .json or Flickr token file. Found if one is."""
+    """folder, coco, flickr8k, flickr30k: captions file, relative to data.path: .csv, .jsonl, .json of COCO or
+    Karpathy, Flickr token file. Found if it has a usual name."""
     splits: SplitFiles = field(default_factory=SplitFiles)
     held_out: Annotated[float, Gt(0), Lt(0.5)] = 0.1
-    """folder, where no split files are named: share of the images for validation, and again for test."""
+    """folder, shards, where no splits are given: share of the images for validation, and again for test."""
+    restval: bool = True
+    """Karpathy's JSON: train on its train and restval (113,287 images), as is usual; or on his train alone (82,783)."""
     tfds: TfdsNames = field(default_factory=TfdsNames)
     image_size: Positive = 64
     """Side in pixels of the square that the model sees."""
+    tokenizer: Literal["words", "bpe"] = "words"
+    """Words of the Penn Treebank kind, or byte-level pairs, which take any language and never meet an unknown word."""
     min_count: Positive = 1
-    """Words seen less often in training captions become <unk>."""
+    """words: those seen less often in training captions become <unk>."""
+    vocabulary: Annotated[int, Ge(300)] = 10_000
+    """bpe: entries at most."""
     max_length: Annotated[int, Ge(2)] = 26
-    """T, the longest caption in words, <end> included; longer ones are cut."""
+    """T, the longest caption in tokens, <end> included; longer ones are cut."""
+    buckets: tuple[Positive, ...] = ()
+    """Shorter T, in rising order: captions of like length share a step, at the least T that holds them all."""
     captions_per_image: Positive = 1
     """Captions of an image that one step trains on, drawn anew each epoch; the encoder runs once for all."""
-    flip: bool = False
-    """Mirror half of the training images; captions that say left or right keep theirs as they are."""
     crop: Annotated[float, Gt(0), Le(1)] = 1.0
     """Smallest share of a training image's area that a random crop keeps; 1 crops nothing."""
+    flip: bool = False
+    """Mirror half of the training images; not those whose captions say left or right."""
+    jitter: Share = 0.0
+    """Brightness, contrast and saturation of training images change by factors of 1 - jitter to 1 + jitter."""
+    randaugment: Annotated[float, Ge(0), Le(10)] = 0.0
+    """Strength M of RandAugment on training images, two changes each; 0 is none."""
+    cache: str | None = None
+    """Folder for training images decoded and scaled down once, in place of decoding them in every epoch."""
     workers: NotNegative = 0
     """Processes that decode images; 0 decodes in threads of this one."""
     on_error: Literal["skip", "stop"] = "skip"
@@ -137,13 +157,14 @@ class TrainConfig:
     batch_size: Positive = 32
     """Images a step."""
     learning_rate: Annotated[float, Gt(0)] = 2e-3
-    """At its height, after the warm-up."""
+    """At its height, after the warm-up; of AdamW."""
     matrix_learning_rate: Annotated[float, Gt(0)] | None = None
-    """If set, hidden layers' matrices and kernels learn by Muon at this height in place of AdamW."""
+    """If set, hidden layers' matrices and kernels learn by Muon, at this height, and only the rest by AdamW."""
     warmup: NotNegative = 200
-    """Steps over which the learning rate rises from zero; it falls along a cosine to zero afterwards."""
+    """Steps over which the learning rates rise from zero; they fall along a cosine to zero afterwards."""
     weight_decay: Annotated[float, Ge(0)] = 0.05
-    """On matrices and kernels, decoupled from the gradient; biases and normalisation scales are left alone."""
+    """On matrices and kernels, decoupled from the gradient and times the learning rate of each; biases and
+    normalisation scales are left alone."""
     beta_2: Share = 0.98
     """AdamW's memory of squared gradients."""
     clip: Annotated[float, Gt(0)] = 1.0
@@ -160,6 +181,8 @@ class TrainConfig:
     """Steps between checkpoints."""
     keep_checkpoints: Positive = 2
     """Checkpoints kept, the newest."""
+    patience: Positive | None = None
+    """If set, training stops after so many evaluations in a row without a better captioner."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +193,8 @@ class EvaluationConfig:
 
     images: Positive = 200
     """Images of a split looked at while training; the final scores take them all."""
+    best: Literal["cider_d", "loss", "true"] = "cider_d"
+    """Which captioner is kept: that of greatest CIDEr-D, least loss, or most true captions, on the validation split."""
     examples: NotNegative = 4
     """Captions shown beside their references."""
     batch_size: Positive = 50

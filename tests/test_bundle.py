@@ -13,14 +13,14 @@ from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
-from captioner_jax.text.tokenizer import Tokenizer
+from captioner_jax.text.tokenizer import train_words
 
 MODEL = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig(4, (16, 32), (1, 1)))
 
 
 @pytest.fixture
 def saved(tmp_path):
-    tokenizer = Tokenizer.train([("a red dog",)], 1)
+    tokenizer = train_words(["a red dog"], 1)
     captioner = Captioner(MODEL, len(tokenizer), rngs=nnx.Rngs(0))
     parameters = nnx.to_pure_dict(nnx.split(captioner, nnx.Param)[1])
     whole = Bundle(MODEL, Preprocessing(16), 6, tokenizer, parameters, {"loss": 1.5}, {"step": 3})

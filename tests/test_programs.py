@@ -11,6 +11,7 @@ import pytest
 
 import sample
 import train
+from captioner_jax import evaluate
 from tests.data.making import COLOURS, colour_folder, encoded, picture
 
 SMALL = [
@@ -103,6 +104,7 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(folder, run, tmp_path, caps
         (["--model.encoder.widths", "20", "32"], "groups of 16"),
         (["--data.image-size", "18"], "does not divide"),
         (["--resume"], "no checkpoint to resume from"),
+        (["--evaluation.best", "true"], "evaluation.best"),
         (["--train.learning-rate", "-1"], "train.learning_rate"),
     ],
 )
@@ -110,6 +112,43 @@ def test_a_mistake_is_one_message_and_leaves_nothing(folder, tmp_path, capsys, c
     assert train.main([*options(folder, tmp_path, "failed"), *changes]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "failed").exists()
+
+
+def test_a_captioner_is_scored_and_its_files_can_be_scored_again(folder, run, tmp_path, capsys):
+    where = ["--data.path", str(folder), "--output", str(tmp_path), "--beam", "2"]
+    assert evaluate.main([str(run / "captioner"), *where]) == 0
+    table = capsys.readouterr().out
+    assert "CIDEr-D" in table
+    assert "search:beam2" in table
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert scores["scores"]["bleu_1"]["estimate"] > 0.5
+    assert scores["diagnostics"]["copied"] > 0.5
+    files = [str(tmp_path / "captions.json"), str(tmp_path / "references.json")]
+    assert evaluate.main(["score", *files, "--output", str(tmp_path / "again.json")]) == 0
+    assert json.loads((tmp_path / "again.json").read_text())["scores"] == scores["scores"]
+
+
+def test_mistakes_in_scoring_are_said(folder, run, tmp_path, capsys):
+    captioner = [str(run / "captioner"), "--data.path", str(folder)]
+    assert evaluate.main([*captioner, "--split", "exam"]) == 1
+    assert "there are train, validation, test" in capsys.readouterr().err
+    (tmp_path / "c.json").write_text('[{"image_id": 7, "caption": "a dog"}]')
+    (tmp_path / "r.json").write_text('{"annotations": [{"image_id": 8, "caption": "a dog"}]}')
+    assert evaluate.main(["score", str(tmp_path / "c.json"), str(tmp_path / "r.json")]) == 1
+    assert "no captions of 1 images" in capsys.readouterr().err
+    assert evaluate.main([str(tmp_path / "nobody")]) == 1
+    assert "is no captioner" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_run_without_progress_stops_and_stays_stopped(folder, tmp_path, capsys):
+    lazy = ["--train.learning-rate", "1e-30", "--train.matrix-learning-rate", "None", "--train.patience", "2"]
+    arguments = [*options(folder, tmp_path, "lazy", steps=200), *lazy]
+    assert train.main(arguments) == 0
+    assert [step for step, _ in losses(tmp_path / "lazy")][-1] == 60
+    assert "without a better captioner" in capsys.readouterr().out
+    assert train.main([*arguments, "--resume"]) == 0
+    assert [step for step, _ in losses(tmp_path / "lazy")][-1] == 60
 
 
 def test_bad_files_are_named_and_the_others_captioned(run, tmp_path, capsys):
@@ -179,7 +218,7 @@ if __name__ == "__main__":
 """
     (tmp_path / "program.py").write_text(code)
     short = ["--train.steps", "4", "--evaluation.images", "10", "--data.workers", "2", "--train.warmup", "1"]
-    where = ["--runs", str(tmp_path / "runs"), "--data.path", str(tmp_path / "data")]
+    where = ["--runs", str(tmp_path / "runs"), "--data.data-dir", str(tmp_path / "data")]
     done = subprocess.run(
         [sys.executable, str(tmp_path / "program.py"), *where, *short],
         env=os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)},

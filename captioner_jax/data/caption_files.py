@@ -1,25 +1,32 @@
-"""Caption files as people have them: CSV, JSON Lines, COCO's JSON, Flickr8k's token file."""
+"""Caption files as people have them: CSV, JSON Lines, COCO's and Karpathy's JSON, Flickr's token files."""
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from captioner_jax.data.source import Problem
 from captioner_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+RESTVAL = "restval"
+"""Images of COCO's val2014 that Karpathy lets one train on: kept apart, so that training on them is a choice."""
 _OTHER_NAMES = {"val": "validation", "dev": "validation", "valid": "validation"}
+# How the columns of a table are called: here, and in Kaggle's copies of Flickr8k and Flickr30k.
+_COLUMNS = {"image_name": "image", "comment": "caption", "comment_number": "number"}
 
 
 class Line(NamedTuple):
-    """One caption, where it stands, and the split that the file puts its image in, if it does."""
+    """One caption, where it stands, the split that the file puts its image in and the caption's id, if it has these."""
 
     where: str
     image: str
     caption: str
     split: str | None = None
+    id: str | None = None
 
 
 class Captions(NamedTuple):
@@ -27,123 +34,241 @@ class Captions(NamedTuple):
 
     by_image: dict[str, list[str]]
     splits: dict[str, str]
-    problems: list[str]
-
-
-class _Problem(NamedTuple):
-    """A line that cannot be used, in words."""
-
-    words: str
+    problems: list[Problem]
 
 
 def read_captions(path: Path) -> Captions:
-    """The captions in a file of a kind told by its ending.
+    """The captions in a file of a kind told by its ending and its first words.
 
     .csv with a header that has `image` and `caption`; .jsonl with an object of these two a line; both may also have
-    `split`: train, validation (val, dev) or test. .json of COCO captions. .txt with `image#number<TAB>caption` a line.
-    Lines that cannot be used are named in `problems`. Raises UserError where the file cannot be read at all, or holds
-    no caption.
+    `split`: train, validation (val, dev), test or restval. .json of COCO captions or by Karpathy. .txt or .token with
+    `image#number<TAB>caption` a line. Kaggle's .txt that is a CSV, and its .csv of columns between pipes. UTF-8, or
+    UTF-16 that says so.
+
+    Lines that cannot be used are named in `problems` and left out. Raises UserError where the file cannot be read at
+    all, or holds no caption.
     """
-    readers: dict[str, Callable[[str, str], Iterable[Line | _Problem]]] = {
-        ".csv": _csv,
-        ".jsonl": _json_lines,
-        ".json": _coco,
-        ".txt": _tokens,
-    }
+    readers = {".csv": _table, ".jsonl": _json_lines, ".json": _json, ".txt": _txt, ".token": _tokens}
     if path.suffix.lower() not in readers:
         raise UserError(
             f"{path}: captions come in {', '.join(readers)}, not in {path.suffix or 'a file without ending'}"
         )
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    captions = _gather(readers[path.suffix.lower()](text, path.name))
+    captions = _gather(readers[path.suffix.lower()](_text(path), path.name))
     if not captions.by_image:
         raise UserError("\n".join([f"{path} holds no captions", *captions.problems[:5]]))
     return captions
 
 
-def _gather(lines: Iterable[Line | _Problem]) -> Captions:
+def _text(path: Path) -> str:
+    """A file's text. Bytes that are no UTF-8 become lone surrogates, by which `_gather` knows their lines."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    if not content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return content.decode("utf-8-sig", "surrogateescape")
+    try:
+        return content.decode("utf-16")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not the UTF-16 text that it begins as (byte {error.start})") from error
+
+
+def _gather(lines: Iterable[Line | Problem]) -> Captions:
     captions = Captions({}, {}, [])
+    ids: set[str] = set()
     for line in lines:
-        if isinstance(line, _Problem):
-            captions.problems.append(line.words)
-        elif not line.image.strip():
-            captions.problems.append(f"{line.where}: no image is named")
-        elif not line.caption.strip():
-            captions.problems.append(f"{line.where}: the caption of {line.image} is empty")
-        elif line.split and line.split not in SPLITS:
-            captions.problems.append(f"{line.where}: unknown split {line.split!r}; known are {', '.join(SPLITS)}")
+        if isinstance(line, Problem):
+            captions.problems.append(line)
+        elif mistake := _mistake(line, ids, captions.splits):
+            captions.problems.append(mistake)
         else:
-            captions.by_image.setdefault(line.image.strip(), []).append(" ".join(line.caption.split()))
+            image = line.image.strip()
+            captions.by_image.setdefault(image, []).append(" ".join(line.caption.split()))
+            if line.id:
+                ids.add(line.id)
             if line.split:
-                captions.splits[line.image.strip()] = line.split
+                captions.splits[image] = line.split
     return captions
+
+
+def _mistake(line: Line, ids: set[str], splits: dict[str, str]) -> Problem | None:
+    """What keeps a line from being used, given the ids and splits of those before it."""
+    if not is_text(line.image + line.caption):
+        return Problem(line.where, "not UTF-8 text, or a NUL byte in it; save the file as UTF-8")
+    if not line.image.strip():
+        return Problem(line.where, "no image is named")
+    if not line.caption.strip():
+        return Problem(line.where, "the caption is empty", line.image)
+    if line.split and line.split not in (*SPLITS, RESTVAL):
+        return Problem(line.where, f"unknown split; known are {', '.join((*SPLITS, RESTVAL))}", repr(line.split))
+    if line.split and splits.get(line.image.strip(), line.split) != line.split:
+        return Problem(line.where, "an image in two splits; the first one counts", line.image)
+    if line.id in ids:
+        return Problem(line.where, "an id given before; the line is left out", line.id)
+    return None
+
+
+def is_text(text: str) -> bool:
+    """Can it be written as UTF-8, and has it no NUL byte, which no captioner should learn?"""
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _split_name(name: Any) -> str | None:
     return _OTHER_NAMES.get(str(name).strip().lower(), str(name).strip().lower()) if name else None
 
 
-def _csv(text: str, file: str) -> Iterator[Line | _Problem]:
-    rows = csv.DictReader(io.StringIO(text, newline=""))
-    missing = {"image", "caption"} - set(rows.fieldnames or ())
+def _columns(line: str) -> dict[str, int]:
+    """The places of the columns that a header names."""
+    names = [name.strip().strip('"').lower() for name in line.split("|" if "|" in line else ",")]
+    return {_COLUMNS.get(name, name): place for place, name in enumerate(names)}
+
+
+def _txt(text: str, file: str) -> Iterator[Line | Problem]:
+    header = _columns(text.partition("\n")[0])
+    return _table(text, file) if {"image", "caption"} <= header.keys() else _tokens(text, file)
+
+
+def _table(text: str, file: str) -> Iterator[Line | Problem]:
+    header = text.partition("\n")[0]
+    columns = _columns(header)
+    missing = {"image", "caption"} - columns.keys()
     if missing:
         raise UserError(f"{file}: the first line must name the columns; missing: {', '.join(sorted(missing))}")
-    for row in rows:
-        where = f"{file} line {rows.line_num}"
-        if row["image"] is None or row["caption"] is None:
-            yield _Problem(f"{where}: fewer columns than the header")
-        elif None in row:
-            yield _Problem(f"{where}: more columns than the header; a caption with commas needs quotes around it")
+    rows = _between_pipes(text, len(columns)) if "|" in header else _between_commas(text)
+    next(rows)
+    for number, row in rows:
+        where = f"{file} line {number}"
+        if isinstance(row, str):
+            yield Problem(where, "not CSV", row)
+        elif len(row) < len(columns):
+            yield Problem(where, "fewer columns than the header")
+        elif len(row) > len(columns):
+            yield Problem(where, "more columns than the header; a caption with commas needs quotes around it")
         else:
-            yield Line(where, row["image"], row["caption"], _split_name(row.get("split")))
+            found = {name: row[place].strip() for name, place in columns.items()}
+            id = f"{found['image']}#{found['number']}" if "number" in found else None
+            yield Line(where, found["image"], found["caption"], _split_name(found.get("split")), id)
 
 
-def _json_lines(text: str, file: str) -> Iterator[Line | _Problem]:
+def _between_commas(text: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Rows of a CSV file with the number of their first line; or, of a row that is none, what is wrong with it."""
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        first = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            swallowed = rows.line_num - first
+            more = f", and with it the {swallowed} lines after it" if swallowed else ""
+            yield first, f"{error}; is a quotation mark not closed?{more}"
+        else:
+            if row:
+                yield first, row
+
+
+def _between_pipes(text: str, columns: int) -> Iterator[tuple[int, list[str]]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.split("|", columns - 1)
+
+
+def _json_lines(text: str, file: str) -> Iterator[Line | Problem]:
     for number, line in enumerate(text.split("\n"), 1):
         where = f"{file} line {number}"
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            yield _Problem(f"{where}: not JSON: {error.msg}")
+        except (ValueError, RecursionError) as error:
+            yield Problem(where, "not JSON", str(error))
             continue
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("image", "caption")):
-            yield _Problem(f'{where}: wanted an object with the texts "image" and "caption"')
+            yield Problem(where, 'wanted an object with the texts "image" and "caption"')
         else:
             yield Line(where, row["image"], row["caption"], _split_name(row.get("split")))
 
 
-def _coco(text: str, file: str) -> Iterator[Line | _Problem]:
+def _json(text: str, file: str) -> Iterator[Line | Problem]:
     try:
         content = json.loads(text)
-        images = {image["id"]: image["file_name"] for image in content["images"]}
-        annotations = content["annotations"]
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is not JSON: line {error.lineno}: {error.msg}") from error
-    except (KeyError, TypeError) as error:
-        raise UserError(f'{file} is not COCO captions: wanted "images" with id, file_name and "annotations"') from error
-    for number, annotation in enumerate(annotations):
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not JSON: {error}") from error
+    images, annotations = (content.get(key) if isinstance(content, dict) else None for key in ("images", "annotations"))
+    if isinstance(images, list) and isinstance(annotations, list):
+        return _coco(images, annotations, file)
+    if isinstance(images, list) and any(isinstance(image, dict) and "sentences" in image for image in images):
+        return _karpathy(images, file)
+    raise UserError(
+        f'{file} is not COCO captions: wanted "images" with id, file_name and "annotations"; nor is it by Karpathy: '
+        'wanted "images" with filename, split and "sentences"'
+    )
+
+
+def _coco(images: list[Any], annotations: list[Any], file: str) -> Iterator[Line | Problem]:
+    names: dict[Any, str] = {}
+    doubtful: set[Any] = set()
+    told = Counter(row["image_id"] for row in annotations if _has(row, "image_id", int | str))
+    for number, image in enumerate(images):
+        where = f"{file} image {number}"
+        if not _has(image, "id", int | str) or not _has(image, "file_name", str):
+            yield Problem(where, 'wanted an object with "id" and the text "file_name"')
+            continue
+        id, name = image["id"], image["file_name"]
+        if names.setdefault(id, name) != name:
+            doubtful.add(id)
+            which = f"{id}: {names[id]}, {name}; {told[id]} captions"
+            yield Problem(where, "an id of two images; the captions of both are left out", which)
+    for number, row in enumerate(annotations):
         where = f"{file} annotation {number}"
-        if not isinstance(annotation, dict) or not isinstance(annotation.get("caption"), str):
-            yield _Problem(f'{where}: wanted an object with "image_id" and the text "caption"')
-        elif annotation.get("image_id") not in images:
-            yield _Problem(f"{where}: no image has the id {annotation.get('image_id')}")
-        else:
-            yield Line(where, images[annotation["image_id"]], annotation["caption"])
+        if not _has(row, "image_id", int | str) or not _has(row, "caption", str):
+            yield Problem(where, 'wanted an object with "image_id" and the text "caption"')
+        elif row["image_id"] not in names:
+            yield Problem(where, "no image has this id", str(row["image_id"]))
+        elif row["image_id"] not in doubtful:
+            yield Line(where, names[row["image_id"]], row["caption"], id=str(row["id"]) if "id" in row else None)
 
 
-def _tokens(text: str, file: str) -> Iterator[Line | _Problem]:
+def _karpathy(images: list[Any], file: str) -> Iterator[Line | Problem]:
+    """An image's name is its filename below its filepath, where it has one, as in COCO: val2014/COCO_val2014_7.jpg."""
+    seen: set[str] = set()
+    for number, image in enumerate(images):
+        where = f"{file} image {number}"
+        if not _has(image, "filename", str) or not _has(image, "sentences", list):
+            yield Problem(where, 'wanted an object with the text "filename" and the list "sentences"')
+            continue
+        name = f"{image['filepath']}/{image['filename']}" if image.get("filepath") else image["filename"]
+        if name in seen:
+            yield Problem(where, "an image given before; this time it is left out", name)
+            continue
+        seen.add(name)
+        if not image["sentences"]:
+            yield Problem(where, "the image has no captions", name)
+        for sentence in image["sentences"]:
+            if not _has(sentence, "raw", str):
+                yield Problem(where, 'wanted sentences with the text "raw"', name)
+            else:
+                yield Line(where, name, sentence["raw"], _split_name(image.get("split")))
+
+
+def _has(row: Any, key: str, kind: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get(key), kind)
+
+
+def _tokens(text: str, file: str) -> Iterator[Line | Problem]:
     for number, line in enumerate(text.split("\n"), 1):
+        where = f"{file} line {number}"
         if not line.strip():
             continue
         image, tab, caption = line.partition("\t")
+        name, _, place = image.rpartition("#")
         if not tab:
-            yield _Problem(f"{file} line {number}: no tab between image and caption")
+            yield Problem(where, "no tab between image and caption")
         else:
-            yield Line(f"{file} line {number}", image.rpartition("#")[0] or image, caption)
+            yield Line(where, name or image, caption, id=image.strip() if name and place else None)

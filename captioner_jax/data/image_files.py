@@ -1,8 +1,9 @@
 """Where encoded images lie: a folder, or a .tar that is read in place."""
 
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from captioner_jax.errors import UserError
 
@@ -24,11 +25,54 @@ class Folder:
 
     def __contains__(self, name: str) -> bool:
         inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-        return inside and (self.path / name).is_file()
+        try:
+            return inside and (self.path / name).is_file()
+        except OSError:  # a name too long for any file
+            return False
 
     def read(self, name: str) -> bytes:
         """Raises OSError where the file cannot be read."""
         return (self.path / name).read_bytes()
+
+
+class Member(NamedTuple):
+    """A file in a tar, and where its bytes lie."""
+
+    name: str
+    offset: int
+    size: int
+
+
+class DamageError(ValueError):
+    """A tar that is damaged, compressed, cut short or none at all."""
+
+
+def members(path: Path) -> Iterator[Member]:
+    """The files in an uncompressed tar. Raises DamageError after those that could be read, OSError where none can."""
+    end = path.stat().st_size
+    try:
+        with tarfile.open(path, "r:") as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # pyright: ignore[reportAttributeAccessIssue]  # or it would keep a million of them
+                if member.isfile():
+                    if member.offset_data + member.size > end:
+                        raise DamageError(f"it ends in the middle of {member.name}")
+                    yield Member(member.name.removeprefix("./"), member.offset_data, member.size)
+            begin = archive.offset
+    except (tarfile.TarError, EOFError) as error:
+        raise DamageError(str(error)) from error
+    with open(path, "rb") as file:  # tarfile takes a damaged header for the end, and that is a block of zeros
+        file.seek(begin)
+        block = file.read(tarfile.BLOCKSIZE)
+        if not block or block.strip(b"\0"):
+            raise DamageError(f"at byte {begin} is neither a file nor its proper end")
+
+
+def read_member(path: Path, offset: int, size: int) -> bytes:
+    """The bytes of a file in a tar. Raises OSError where the tar cannot be read."""
+    with open(path, "rb") as archive:
+        archive.seek(offset)
+        return archive.read(size)
 
 
 class Tar:
@@ -43,14 +87,13 @@ class Tar:
         self.places: dict[str, tuple[int, int]] = {}
         bare: dict[str, list[tuple[int, int]]] = {}
         try:
-            with tarfile.open(path, "r:") as archive:
-                for member in archive:
-                    if member.isfile():
-                        place = (member.offset_data, member.size)
-                        self.places[member.name.removeprefix("./")] = place
-                        bare.setdefault(Path(member.name).name, []).append(place)
-        except (tarfile.TarError, EOFError) as error:
+            for member in members(path):
+                self.places[member.name] = (member.offset, member.size)
+                bare.setdefault(Path(member.name).name, []).append((member.offset, member.size))
+        except DamageError as error:
             raise UserError(f"{path} is no whole, uncompressed tar file: {error}") from error
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror or error}") from error
         for name, places in bare.items():
             if len(places) == 1:
                 self.places.setdefault(name, places[0])
@@ -60,10 +103,7 @@ class Tar:
 
     def read(self, name: str) -> bytes:
         """Raises OSError where the archive cannot be read."""
-        offset, size = self.places[name]
-        with open(self.path, "rb") as archive:
-            archive.seek(offset)
-            return archive.read(size)
+        return read_member(self.path, *self.places[name])
 
 
 def open_images(path: Path) -> ImageFiles:

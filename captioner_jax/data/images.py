@@ -1,4 +1,4 @@
-"""Image files to arrays: decoding, orientation, RGB, the square that the model sees, augmentation, normalisation."""
+"""Image files to arrays: decoding, orientation, RGB, the square that the model sees, normalisation."""
 
 import dataclasses
 import io
@@ -68,27 +68,6 @@ def _to_bytes(grey: np.ndarray) -> np.ndarray:
 def to_square(image: Image.Image, size: int) -> UInt8[np.ndarray, "Y X 3"]:
     """The middle of the image, its shorter side scaled to `size`: the one transform of evaluation and of use."""
     return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
-
-
-def augment(
-    image: Image.Image, size: int, smallest_crop: float, flip: bool, rng: np.random.Generator
-) -> UInt8[np.ndarray, "Y X 3"]:
-    """A random part of the image, scaled to `size` x `size`, mirrored half of the time if `flip`.
-
-    The part keeps `smallest_crop` to 1 of the area at an aspect ratio of 3:4 to 4:3 (Szegedy et al. 2015, "Going
-    Deeper with Convolutions", section 6, with a gentler smallest area). With 1 it is the middle square.
-    """
-    if smallest_crop < 1:
-        area = rng.uniform(smallest_crop, 1) * image.width * image.height
-        aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
-        width = min(image.width, np.sqrt(area * aspect))
-        height = min(image.height, np.sqrt(area / aspect))
-        left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
-        box = (left, top, left + width, top + height)
-        image = image.resize((size, size), Image.Resampling.BICUBIC, box=box)
-    if flip and rng.random() < 0.5:
-        image = ImageOps.mirror(image)
-    return to_square(image, size)
 
 
 def normalise(pixels: UInt8[Array, "B Y X 3"], how: Preprocessing) -> Float[Array, "B Y X 3"]:

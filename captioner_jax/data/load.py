@@ -1,22 +1,41 @@
 """The data set that a configuration names."""
 
 from captioner_jax.config import DataConfig
+from captioner_jax.data import coco, flickr_files, folder, shards
 from captioner_jax.data.source import DataSet
+from captioner_jax.errors import UserError
 
 
 def load(config: DataConfig) -> DataSet:
-    """Raises UserError where it is not to be had. Prepares the shapes data set on first use."""
-    # Imported here because TensorFlow Datasets takes most of a second to import, and a folder needs none of it.
+    """Raises UserError where it is not to be had. Prepares shapes and the Flickr data sets on first use."""
+    # Imported here because TensorFlow Datasets takes most of a second to import, and files need none of it.
     match config.source:
         case "shapes":
             from captioner_jax.data.shapes import builder
 
-            return builder.load(config.path)
-        case "folder":
-            from captioner_jax.data import folder
+            return builder.load(config.data_dir)
+        case "flickr8k" | "flickr30k":
+            from captioner_jax.data import flickr
 
-            return folder.load(config)
+            return flickr.load(config)
         case "tfds":
             from captioner_jax.data import tfds_source
 
             return tfds_source.load(config)
+        case _:
+            return read_files(config)
+
+
+def read_files(config: DataConfig) -> DataSet:
+    """A data set straight from the files that lie in `config.path`. Raises UserError where it is not to be had."""
+    match config.source:
+        case "folder":
+            return folder.load(config)
+        case "coco":
+            return coco.load(config)
+        case "flickr8k" | "flickr30k":
+            return flickr_files.load(config)
+        case "shards":
+            return shards.load(config)
+        case "shapes" | "tfds":
+            raise UserError(f"{config.source} does not lie in files of its own")

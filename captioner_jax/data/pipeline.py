@@ -1,11 +1,7 @@
-"""From examples to batches of arrays, with Grain: deterministic by seed, and the same from any step on.
-
-Batch number i depends on nothing but the data, the settings and i, so that a resumed run needs no more than its step
-to go on with the very next batch, whatever the number of workers.
-"""
+"""From examples to batches of arrays, with Grain: deterministic by seed, and the same from any step on."""
 
 import logging
-import re
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,15 +11,29 @@ from absl import flags
 from jaxtyping import Bool, Int, UInt8
 
 from captioner_jax.config import DataConfig, TrainConfig
-from captioner_jax.data.images import ImageError, augment, open_image, to_square
+from captioner_jax.data.augmentation import augment
+from captioner_jax.data.images import ImageError, open_image, to_square
+from captioner_jax.data.pictures import Pictures, training_pictures
+from captioner_jax.data.plan import Plan
 from captioner_jax.data.source import Example, Source
+from captioner_jax.data.told import Told
 from captioner_jax.errors import UserError
 from captioner_jax.text.special import PAD
 from captioner_jax.text.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
+# More batches than any run takes.
+ENDLESS = 2**40
 
-_SIDED = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+
+class Share(NamedTuple):
+    """Of `hosts` hosts that train together, number `host`: it reads every so manieth row of each batch."""
+
+    host: int = 0
+    hosts: int = 1
+
+
+ALONE = Share()
 
 
 class Batch(NamedTuple):
@@ -37,31 +47,56 @@ class Batch(NamedTuple):
     usable: Bool[np.ndarray, " B"]
 
 
-class ToArrays:
-    """An example becomes a row of a training batch: captions drawn, image augmented."""
+class ToBatch:
+    """The number of a training batch becomes the batch: captions cut out, images decoded and augmented.
 
-    def __init__(self, config: DataConfig, tokenizer: Tokenizer):
+    Rows are numbered through the whole batch, so that they are the same however many hosts share it.
+    """
+
+    def __init__(self, source: Source, pictures: Pictures, plan: Plan, config: DataConfig, share: Share):
+        self.source = source
+        self.pictures = pictures
+        self.plan = plan
         self.config = config
-        self.tokenizer = tokenizer
-        self.told: set[str] = set()
+        self.share = share
+        self.named: set[int] = set()
 
-    def __call__(self, element: Example, rng: np.random.Generator) -> Batch:
+    def __call__(self, number: int) -> Batch:
         """Raises UserError for a damaged image where the configuration says to stop."""
-        config = self.config
-        captions = draw_captions(element.captions, config.captions_per_image, rng)
-        mirror = config.flip and not any(map(_SIDED.search, captions))
+        draw = self.plan.batch(number)
+        rows = range(self.share.host, len(draw.images), self.share.hosts)
+        return stack(
+            [
+                self.row(
+                    draw.images[row],
+                    draw.captions[row],
+                    draw.length,
+                    np.random.default_rng([self.plan.seed, number, row]),
+                )
+                for row in rows
+            ]
+        )
+
+    def row(self, image: np.integer, captions: np.ndarray, length: int, rng: np.random.Generator) -> Batch:
+        """An image with its drawn captions."""
+        told = self.plan.told
         try:
-            image = open_image(element.image, config.image_size)
+            picture = self.pictures.read(int(image))
         except ImageError as error:
-            if config.on_error == "stop":
-                raise UserError(f"{element.name}: {error}; --data.on_error skip trains on without it") from error
-            if element.name not in self.told:  # once, not once an epoch
-                self.told.add(element.name)
-                log.warning("%s: %s", element.name, error)
-            return unusable(config.image_size, config.captions_per_image, config.max_length)
-        pixels = augment(image, config.image_size, config.crop, mirror, rng)
-        tokens = np.stack([self.tokenizer.encode(caption, config.max_length) for caption in captions])
-        return Batch(pixels, tokens, np.asarray(True))
+            self.name(int(image), error)
+            return unusable(self.config.image_size, len(captions), length)
+        pixels = augment(picture, self.config, not told.sided[captions].any(), rng)
+        return Batch(pixels, np.stack([told.row(caption, length) for caption in captions]), np.asarray(True))
+
+    def name(self, image: int, error: ImageError) -> None:
+        """Says once, not once an epoch, that an image is of no use."""
+        if image in self.named:
+            return
+        self.named.add(image)
+        name = self.source[image].name
+        if self.config.on_error == "stop":
+            raise UserError(f"{name}: {error}; --data.on_error skip trains on without it") from error
+        log.warning("%s: %s", name, error)
 
 
 class FirstCaptions:
@@ -85,32 +120,45 @@ class FirstCaptions:
         return Batch(to_square(image, size), row.tokens, np.asarray(True))
 
 
-def draw_captions(captions: tuple[str, ...], count: int, rng: np.random.Generator) -> list[str]:
-    """`count` of the captions, each as often as any other, none again before all have been drawn."""
-    rounds = -(-count // len(captions))
-    order = np.concatenate([rng.permutation(len(captions)) for _ in range(rounds)])
-    return [captions[i] for i in order[:count]]
-
-
 def unusable(size: int, captions: int, length: int) -> Batch:
     """A row that weighs nothing."""
     tokens = np.full((captions, length + 1), PAD, np.int32)
     return Batch(np.zeros((size, size, 3), np.uint8), tokens, np.asarray(False))
 
 
-def check_batches(source: Source, train: TrainConfig) -> None:
-    """Raises UserError where the training images do not fill one batch."""
+def stack(rows: list[Batch]) -> Batch:
+    """Rows as one batch."""
+    return Batch(*map(np.stack, zip(*rows, strict=True)))
+
+
+def check_batches(source: Source, data: DataConfig, train: TrainConfig) -> None:
+    """Raises UserError where the training images do not fill one batch, or the lengths of captions are out of order."""
     if len(source) < train.batch_size:
         raise UserError(f"{len(source)} training images do not fill a batch: lower --train.batch_size")
+    lengths = (*data.buckets, data.max_length)
+    if list(lengths) != sorted(set(lengths)):
+        raise UserError(f"data.buckets must rise and stay below data.max_length, and {lengths} do not")
 
 
 def training_batches(
-    source: Source, config: DataConfig, tokenizer: Tokenizer, train: TrainConfig, first: int
+    source: Source,
+    told: Told,
+    data: DataConfig,
+    train: TrainConfig,
+    *,
+    first: int = 0,
+    share: Share = ALONE,
 ) -> Iterator[Batch]:
-    """Batches number `first`, `first` + 1, ... without end: every epoch in another order, with other captions."""
-    data = grain.MapDataset.source(source).seed(train.seed).shuffle()
-    data = data.repeat().random_map(ToArrays(config, tokenizer)).batch(train.batch_size)
-    return iter(_read_ahead(data.slice(slice(first, None)), config.workers))
+    """A host's share of batches number `first`, `first` + 1, ... without end; `told` are the captions of `source`.
+
+    Raises UserError where a batch does not divide among the hosts.
+    """
+    if train.batch_size % share.hosts:
+        raise UserError(f"train.batch_size: {train.batch_size} images do not divide among {share.hosts} hosts")
+    lengths = (*data.buckets, data.max_length)
+    plan = Plan(told, train.batch_size, data.captions_per_image, lengths, train.seed)
+    to_batch = ToBatch(source, training_pictures(source, data), plan, data, share)
+    return iter(_read_ahead(grain.MapDataset.range(first, ENDLESS).map(to_batch), data.workers))
 
 
 def evaluation_batches(
@@ -128,13 +176,14 @@ def evaluation_batches(
         examples = [source[i] for i in range(start, min(start + batch_size, count))]
         rows = [row(example) for example in examples]
         rows += [filling] * (batch_size - len(rows))
-        yield examples, Batch(*map(np.stack, zip(*rows, strict=True)))
+        yield examples, stack(rows)
 
 
 def _read_ahead(data: grain.MapDataset, workers: int) -> grain.IterDataset:
-    """In two threads and two batches ahead of the model; or in worker processes."""
+    """In threads, a few batches ahead of the model; or in worker processes."""
     if workers == 0:
-        return data.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2))
+        threads = min(8, os.cpu_count() or 1)
+        return data.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     flags.FLAGS.mark_as_parsed()  # Grain's processes want absl's flags, which only absl's own main function parses
     options = grain.MultiprocessingOptions(num_workers=workers)
     return data.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)).mp_prefetch(options)

@@ -6,6 +6,22 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 
+class Problem(str):
+    """A mistake in the files, in words: where it is, of what kind, and the particulars. They are counted by kind."""
+
+    where: str
+    kind: str
+    particulars: str
+
+    def __new__(cls, where: str, kind: str, particulars: str = "") -> "Problem":
+        self = super().__new__(cls, f"{where}: {kind}" + (f" ({particulars})" if particulars else ""))
+        self.where, self.kind, self.particulars = where, kind, particulars
+        return self
+
+    def __getnewargs__(self) -> tuple[str, str, str]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.where, self.kind, self.particulars
+
+
 class Example(NamedTuple):
     """One image and what is said of it."""
 
@@ -37,7 +53,7 @@ class Source(Sequence[Example]):
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
-    """Splits by name, and the mistakes found in the files, each in words.
+    """Splits by name, a line that says what they are, and the mistakes found in the files.
 
     `validation` and `test` may hold several splits: those of other names than "validation" and "test" are scored
     beside these.
@@ -46,4 +62,12 @@ class DataSet:
     train: Source
     validation: dict[str, Source]
     test: dict[str, Source]
+    about: str
+    """Which data set, whose splits, how many images to train on: said before a run, so that none is a surprise."""
     problems: tuple[str, ...] = ()
+    """In words; those found in captions files and folders are `Problem`s."""
+
+    @property
+    def splits(self) -> dict[str, Source]:
+        """All of them."""
+        return {"train": self.train} | self.validation | self.test

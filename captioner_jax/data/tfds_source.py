@@ -4,27 +4,39 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from captioner_jax.config import DataConfig, TfdsNames
+# Not tfds.builder, which prefers a data set's code to its files: that of COCO cannot run without TensorFlow.
+from tensorflow_datasets.core.read_only_builder import builder_from_files
+
+from captioner_jax.config import DataConfig
 from captioner_jax.data.source import DataSet, Example, Source
 from captioner_jax.errors import UserError
 
+# Features that hold an image's name, in our data sets and in COCO.
+NAMES = ("name", "image/filename")
+
 
 class TfdsSource(Source):
-    """A split of a prepared data set, its features found by the names in `names`."""
+    """A split of a prepared data set, the features of image, captions and facts found by their names."""
 
-    def __init__(self, rows: Any, names: TfdsNames, split: str):
+    def __init__(
+        self, rows: Any, split: str, image: str = "image", captions: str = "captions", facts: str | None = None
+    ):
         self.rows = rows
-        self.names = names
         self.split = split
+        self.image = image
+        self.told = captions
+        self.facts = facts
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def read(self, i: int) -> Example:
         row = self.rows[i]
-        texts = _feature(row, self.names.captions)
+        texts = _feature(row, self.told)
         texts = [texts] if isinstance(texts, bytes) else texts
-        return Example(f"{self.split} {i}", _feature(row, self.names.image), tuple(text.decode() for text in texts))
+        name = next((row[feature].decode() for feature in NAMES if feature in row), f"{self.split} {i}")
+        facts = _feature(row, self.facts).decode() if self.facts else None
+        return Example(name, _feature(row, self.image), tuple(text.decode() for text in texts), facts)
 
 
 def load(config: DataConfig) -> DataSet:
@@ -32,20 +44,37 @@ def load(config: DataConfig) -> DataSet:
     names = config.tfds
     splits = {"train": names.train, "validation": names.validation, "test": names.test}
     try:
-        sources = {key: TfdsSource(_rows(names, split, config.path), names, split) for key, split in splits.items()}
+        builder = builder_from_files(names.name, data_dir=config.data_dir)
+        sources = {
+            key: TfdsSource(rows(builder, split, names.image), split, names.image, names.captions)
+            for key, split in splits.items()
+        }
         for source in sources.values():
             source[0]
     except KeyError as error:
         raise UserError(f"data.tfds: {names.name} has no feature {error}") from error
     except (tfds.core.DatasetNotFoundError, ImportError, OSError, ValueError, NotImplementedError) as error:
-        where = config.path or "the TensorFlow Datasets directory"
+        where = config.data_dir or "the TensorFlow Datasets directory"
         raise UserError(f"data.tfds: {names.name} is not prepared as array_record in {where}: {error}") from error
-    return DataSet(sources["train"], {"validation": sources["validation"]}, {"test": sources["test"]})
+    return DataSet(
+        train=sources["train"],
+        validation={"validation": sources["validation"]},
+        test={"test": sources["test"]},
+        about=f"{builder.info.full_name}: validation on {names.validation}, test on {names.test}, "
+        f"training on {names.train} ({len(sources['train']):,} images)",
+        problems=problems(builder),
+    )
 
 
-def _rows(names: TfdsNames, split: str, data_dir: str | None) -> Any:
-    decoders = {names.image.split("/")[0]: tfds.decode.SkipDecoding()}
-    return tfds.data_source(names.name, split=split, data_dir=data_dir, decoders=decoders, download=False)
+def rows(builder: tfds.core.DatasetBuilder, split: str, image: str = "image") -> Any:
+    """The examples of a split, their images still encoded."""
+    decoders = {image.split("/")[0]: tfds.decode.SkipDecoding()}
+    return builder.as_data_source(split=split, decoders=decoders)  # pyright: ignore[reportCallIssue]
+
+
+def problems(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
+    """The mistakes that one of our builders found in the files that it was prepared from."""
+    return tuple((builder.info.metadata or {}).get("problems", ()))
 
 
 def _feature(row: Any, name: str) -> Any:

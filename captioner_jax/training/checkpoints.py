@@ -5,6 +5,7 @@ import json
 import logging
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
@@ -43,13 +44,20 @@ def check_run(config: Config, resume: bool) -> None:
         raise UserError("\n".join([f"{config.folder} was begun with other settings:", *changes]))
 
 
+class Best(NamedTuple):
+    """The greatest score so far, and how many have been counted since that were not greater."""
+
+    score: float
+    fruitless: int
+
+
 class Checkpoints:
     """The checkpoints in a run's folder, with the configuration that they belong to."""
 
     def __init__(self, config: Config):
         """Makes the run's folder if need be. Raises UserError where nothing can be written there."""
         logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every step it takes
-        self.best_loss = float("inf")
+        self.best = Best(float("-inf"), 0)
         try:
             _folder(config).mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
@@ -61,27 +69,31 @@ class Checkpoints:
         except OSError as error:
             raise UserError(f"{config.folder}: cannot keep a run there: {error.strerror or error}") from error
 
-    def is_best(self, loss: float) -> bool:
-        """Is this validation loss less than any before? If so, it is the one to beat from now on."""
-        better = loss < self.best_loss
-        self.best_loss = min(loss, self.best_loss)
+    def is_best(self, score: float) -> bool:
+        """Is this score greater than any before? If so, it is the one to beat from now on."""
+        better = score > self.best.score
+        self.best = Best(score, 0) if better else Best(self.best.score, self.best.fruitless + 1)
         return better
+
+    def out_of_patience(self, patience: int | None) -> bool:
+        """Have so many scores in a row not been the best?"""
+        return patience is not None and self.best.fruitless >= patience
 
     def save(self, state: TrainState) -> None:
         """Begins to write; returns as soon as the state may be changed again."""
         items = ocp.args.Composite(
-            state=ocp.args.StandardSave(vars(state)), best=ocp.args.JsonSave({"loss": self.best_loss})
+            state=ocp.args.StandardSave(vars(state)), best=ocp.args.JsonSave(self.best._asdict())
         )
         self.manager.save(int(state.step), args=items)
 
     def restore(self, like: TrainState) -> TrainState:
-        """The newest state, in the shapes and places of `like`; `best_loss` becomes what it was then."""
+        """The newest state, in the shapes and places of `like`; `best` becomes what it was then."""
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, vars(like))
         found = self.manager.restore(
             self.manager.latest_step(),
             args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), best=ocp.args.JsonRestore()),
         )
-        self.best_loss = found["best"]["loss"]
+        self.best = Best(**found["best"])
         return TrainState(**found["state"])
 
     @property

@@ -1,6 +1,7 @@
 """Looks at a captioner while it trains: scores, captions beside their references, the best one kept as a directory."""
 
-from typing import Any
+import dataclasses
+from typing import Any, Literal
 
 from flax import nnx
 
@@ -8,11 +9,14 @@ from captioner_jax.bundle import Bundle
 from captioner_jax.config import Config
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.source import Source
+from captioner_jax.errors import UserError
 from captioner_jax.evaluation.split import Scores, Written, score_split
 from captioner_jax.generation.writing import make_writer
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.step import Parameters, make_evaluation_step
+
+Best = Literal["cider_d", "loss", "true"]
 
 
 class Examiner:
@@ -39,7 +43,8 @@ class Examiner:
                 source,
                 parameters,
                 self.tokenizer,
-                self.config,
+                self.config.data,
+                batch_size=self.config.evaluation.batch_size,
                 loss_sums=self.loss_sums,
                 write=self.write,
                 images=images,
@@ -49,7 +54,8 @@ class Examiner:
 
     def keep(self, parameters: Parameters, scores: dict[str, float], step: int) -> None:
         """The captioner of this moment becomes the one in the run's folder."""
-        training: dict[str, Any] = {"run": self.config.name, "step": step, "data": self.config.data.source}
+        data = dataclasses.replace(self.config.data, path=None, data_dir=None, cache=None)  # no business of others
+        training: dict[str, Any] = {"run": self.config.name, "step": step, "data": dataclasses.asdict(data)}
         Bundle(
             model=self.config.model,
             preprocessing=self.preprocessing,
@@ -64,6 +70,17 @@ class Examiner:
 def values(scores: dict[str, Scores]) -> dict[str, float]:
     """All scores of all splits by one name each, such as validation/loss."""
     return {f"{split}/{name}": value for split, of in scores.items() for name, value in of.values.items()}
+
+
+def check_best(validation: Source, best: Best) -> None:
+    """Raises UserError where captions of these images cannot be judged in this way."""
+    if best == "true" and validation[0].facts is None:
+        raise UserError("evaluation.best: nobody knows what is true of these images; take cider_d or loss")
+
+
+def worth(scores: Scores, best: Best) -> float:
+    """What decides whether a captioner is kept: the greater the better."""
+    return -scores.values["loss"] if best == "loss" else scores.values[best]
 
 
 def show(scores: dict[str, Scores], examples: int) -> None:

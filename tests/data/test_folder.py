@@ -43,7 +43,7 @@ def test_splits_from_files_name_what_is_not_there(tmp_path):
         (root / f"{split}.txt").write_text("\n".join(names) + "\n")
     data = load(config(root, splits=SplitFiles("train.txt", "validation.txt", "test.txt")))
     assert [example.name for example in data.train] == ["000.jpg"]
-    assert data.problems == ("train.txt: gone.jpg has no image or no captions",)
+    assert data.problems == ("train.txt: a listed image that has no file or no captions (gone.jpg)",)
 
 
 def test_missing_images_are_named(tmp_path):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner_jax.data.images import ImageError, Preprocessing, augment, normalise, open_image, to_square
+from captioner_jax.data.images import ImageError, Preprocessing, normalise, open_image, to_square
 from tests.data.making import encoded, picture
 
 RED = (200, 30, 30)
@@ -82,21 +82,6 @@ def test_any_size_becomes_the_square(size):
     square = to_square(picture(RED, size), 16)
     assert square.shape == (16, 16, 3)
     np.testing.assert_allclose(square.mean((0, 1)), RED, atol=1)
-
-
-def test_augmentation_keeps_to_its_seed_and_mirrors_half():
-    image = picture((0, 0, 0), (20, 20))
-    image.paste((255, 255, 255), (0, 0, 10, 20))
-    one, same = (augment(image, 16, 0.5, True, np.random.default_rng(3)) for _ in range(2))
-    np.testing.assert_array_equal(one, same)
-    mirrored = [augment(image, 16, 1.0, True, np.random.default_rng(i))[0, 0, 0] == 0 for i in range(400)]
-    assert 150 < sum(mirrored) < 250
-
-
-def test_a_crop_of_everything_is_what_evaluation_sees():
-    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 50, 3), dtype=np.uint8))
-    alike = augment(image, 16, 1.0, False, np.random.default_rng(0))
-    np.testing.assert_array_equal(alike, to_square(image, 16))
 
 
 def test_normalisation_from_its_formula():

@@ -1,15 +1,21 @@
 """Batches are a function of seed and step, whatever reads them."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from captioner_jax.config import DataConfig, TrainConfig
 from captioner_jax.data.folder import load
-from captioner_jax.data.pipeline import check_batches, draw_captions, evaluation_batches, training_batches
+from captioner_jax.data.images import open_image, to_square
+from captioner_jax.data.pictures import Cache, scaled, side
+from captioner_jax.data.pipeline import ALONE, Share, check_batches, evaluation_batches, training_batches
+from captioner_jax.data.plan import Plan, draw_captions
+from captioner_jax.data.told import Told
 from captioner_jax.errors import UserError
-from captioner_jax.text.special import PAD
+from captioner_jax.text.special import END, PAD
 from captioner_jax.text.tokenizer import Tokenizer
 from tests.data.making import colour_folder
 
@@ -21,11 +27,14 @@ def folder(tmp_path):
     return colour_folder(tmp_path / "data")
 
 
-def batches(root, count, first=0, train=TRAIN, **settings):
-    config = DataConfig(source="folder", path=str(root), image_size=16, max_length=6, crop=0.6, flip=True, **settings)
+def batches(root, count, first=0, train=TRAIN, share=ALONE, **settings):
+    settings = {"max_length": 6, "crop": 0.6, "flip": True, "jitter": 0.2, "randaugment": 5.0} | settings
+    config = DataConfig(source="folder", path=str(root), image_size=16, **settings)
     data = load(config)
-    tokenizer = Tokenizer.train(data.train.captions(), 1)
-    return list(itertools.islice(training_batches(data.train, config, tokenizer, train, first), count))
+    captions = list(data.train.captions())
+    told = Told.of(captions, Tokenizer.train(captions, config))
+    stream = training_batches(data.train, told, config, train, first=first, share=share)
+    return list(itertools.islice(stream, count))
 
 
 def same(a, b):
@@ -49,16 +58,91 @@ def test_workers_change_nothing(folder):
     assert all(map(same, batches(folder, 8), batches(folder, 8, workers=2)))
 
 
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_hosts_share_each_batch_without_overlap_or_loss(folder, hosts):
+    whole = batches(folder, 8)
+    shares = [batches(folder, 8, share=Share(host, hosts)) for host in range(hosts)]
+    for number, batch in enumerate(whole):
+        for host in range(hosts):
+            rows = [array[host::hosts] for array in batch]
+            assert same(rows, shares[host][number])
+
+
+def test_a_batch_that_hosts_cannot_share_is_refused(folder):
+    with pytest.raises(UserError, match="4 images do not divide among 3 hosts"):
+        batches(folder, 1, share=Share(0, 3))
+
+
 def test_an_epoch_holds_every_image_once(folder):
-    config = DataConfig(source="folder", path=str(folder), image_size=16, max_length=6)
-    data = load(config)
-    tokenizer = Tokenizer.train(data.train.captions(), 1)
-    stream = training_batches(data.train, config, tokenizer, TRAIN, 0)
-    first, second = (np.concatenate([next(stream).images for _ in range(6)]) for _ in range(2))
-    ((_, all_of_them),) = evaluation_batches(data.train, config, tokenizer, batch_size=24)
+    plain = {"crop": 1.0, "flip": False, "jitter": 0.0, "randaugment": 0.0}
+    first, second = (np.concatenate([b.images for b in batches(folder, 6, i, **plain)]) for i in (0, 6))
+    config = DataConfig(source="folder", path=str(folder), image_size=16)
+    squares = [to_square(open_image(example.image, 16), 16) for example in load(config).train]
     pixels = lambda images: sorted(image.tobytes() for image in images)
-    assert pixels(first) == pixels(second) == pixels(all_of_them.images)
+    assert pixels(first) == pixels(second) == pixels(squares)
     assert not np.array_equal(first, second)
+
+
+def test_a_batch_is_as_long_as_its_longest_caption_asks():
+    rng = np.random.default_rng(0)
+    words = [" ".join("abcdefghij"[: rng.integers(1, 10)]).upper().split() for _ in range(300)]
+    captions = [(" ".join(w.lower() for w in some),) for some in words]
+    told = Told.of(captions, Tokenizer.train(captions, DataConfig()))
+    plan = Plan(told, 8, 1, (4, 7, 12), 0)
+    drawn = [plan.batch(i) for i in range(96)]
+    for draw in drawn:
+        longest = max(told.length(caption) for caption in draw.captions[:, 0])
+        assert draw.length == min(length for length in (4, 7, 12) if length >= longest)
+    assert len({draw.length for draw in drawn}) == 3
+    padding = sum((draw.length - told.length(caption)) for draw in drawn for caption in draw.captions[:, 0])
+    assert padding < sum(12 - told.length(caption) for draw in drawn for caption in draw.captions[:, 0]) / 2
+    seen = np.bincount(np.concatenate([draw.images for draw in drawn]), minlength=300)
+    assert seen.min() >= 96 * 8 // 300
+    assert seen.max() <= 96 * 8 // 300 + 1
+
+
+def test_buckets_change_neither_images_nor_captions_of_an_epoch(folder):
+    batch = batches(folder, 3, buckets=(4,), captions_per_image=2)
+    assert {b.tokens.shape for b in batch} <= {(4, 2, 5), (4, 2, 7)}
+    for b in batch:
+        assert (b.tokens[..., 1:] == END).sum((1, 2)).tolist() == [2] * 4
+
+
+def test_buckets_out_of_order_are_refused(folder):
+    config = DataConfig(source="folder", path=str(folder), buckets=(9, 6), max_length=12)
+    with pytest.raises(UserError, match="must rise"):
+        check_batches(load(config).train, config, TRAIN)
+
+
+def test_the_cache_holds_what_decoding_gives(folder, tmp_path):
+    for i in range(0, 30, 3):
+        (folder / f"{i:03}.jpg").write_bytes(b"junk")
+    damaged = [int(example.name[:3]) % 3 == 0 for example in load(DataConfig("folder", str(folder))).train]
+    settings = {"crop": 1.0, "cache": str(tmp_path / "cache")}
+    made, plain = batches(folder, 8, **settings), batches(folder, 8, crop=1.0)
+    (kept,) = (tmp_path / "cache").iterdir()
+    for file in folder.glob("*.jpg"):
+        file.write_bytes(b"gone")  # from here on only the cache knows them
+    again = batches(folder, 8, **settings)
+    assert all(map(same, made, again))
+    np.testing.assert_allclose(
+        np.concatenate([b.images for b in made]).astype(int),
+        np.concatenate([b.images for b in plain]).astype(int),
+        atol=3,
+    )
+    assert [size.prod() == 0 for size in Cache(kept).sizes] == damaged
+
+
+def test_a_cached_picture_is_as_large_as_the_smallest_crop_needs():
+    image = Image.new("RGB", (300, 200))
+    assert scaled(image, side(DataConfig(image_size=50, crop=0.25))).size == (150, 100)
+    assert scaled(image, 400).size == (300, 200)
+
+
+def test_a_cache_that_cannot_be_kept_is_said(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"data\.cache"):
+        batches(folder, 1, cache=str(tmp_path / "file"))
 
 
 def test_a_damaged_image_weighs_nothing_and_is_named_once(folder, caplog):
@@ -83,22 +167,39 @@ def test_a_damaged_image_stops_the_run_if_asked(folder, workers):
 
 
 def test_too_few_images_for_a_batch_is_said(folder):
+    config = DataConfig(source="folder", path=str(folder))
     with pytest.raises(UserError, match="batch_size"):
-        check_batches(load(DataConfig(source="folder", path=str(folder))).train, TrainConfig(batch_size=64))
+        check_batches(load(config).train, config, TrainConfig(batch_size=64))
 
 
 def test_captions_are_drawn_without_repeating_before_all_were():
+    told = Told.of([("x",), ("a", "b", "c"), ("a b", "c d")], Tokenizer.train([("a b c d x",)], DataConfig()))
     rng = np.random.default_rng(0)
-    assert sorted(draw_captions(("a", "b", "c"), 3, rng)) == ["a", "b", "c"]
-    assert sorted(draw_captions(("a", "b"), 4, rng)) == ["a", "a", "b", "b"]
-    first = [draw_captions(("a", "b"), 1, rng)[0] for _ in range(200)]
-    assert 60 < first.count("a") < 140
+    assert sorted(draw_captions(told, 1, 3, rng)) == [1, 2, 3]
+    assert sorted(draw_captions(told, 2, 4, rng)) == [4, 4, 5, 5]
+    first = [draw_captions(told, 2, 1, rng)[0] for _ in range(200)]
+    assert 60 < first.count(4) < 140
+
+
+def test_left_and_right_forbid_the_mirror(folder):
+    lines = [{"image": f"{i:03}.jpg", "caption": f"a dog on the {'left' if i % 2 else 'top'}"} for i in range(30)]
+    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    half = Image.new("RGB", (20, 20))
+    half.paste((255, 255, 255), (0, 0, 10, 20))
+    for i in range(30):
+        half.save(folder / f"{i:03}.jpg")
+    found = batches(folder, 30, crop=1.0, jitter=0.0, randaugment=0.0)
+    mirrored = np.concatenate([b.images[:, 0, 0, 0] < 128 for b in found])
+    sided = np.concatenate([b.tokens[:, 0, 5] for b in found])
+    for word in set(sided):
+        assert mirrored[sided == word].mean() == 0 or 0.3 < mirrored[sided == word].mean() < 0.7
+    assert 0 < mirrored.mean() < 0.5
 
 
 def test_the_last_evaluation_batch_is_filled_with_nothing(folder):
     config = DataConfig(source="folder", path=str(folder), image_size=16, max_length=6)
     data = load(config)
-    tokenizer = Tokenizer.train(data.train.captions(), 1)
+    tokenizer = Tokenizer.train(data.train.captions(), config)
     (_, whole), (examples, last) = evaluation_batches(data.train, config, tokenizer, batch_size=20)
     assert whole.images.shape == last.images.shape
     assert last.usable.tolist() == [True] * len(examples) + [False] * (20 - len(examples))

@@ -42,18 +42,18 @@ def test_what_is_prepared_is_read_again(prepared):
 def test_any_prepared_data_set_is_a_source(prepared):
     directory, data, _ = prepared
     names = TfdsNames("shapes", captions="captions", train="train", validation="validation", test="test")
-    same = tfds_source.load(DataConfig(source="tfds", path=directory, tfds=names))
+    same = tfds_source.load(DataConfig(source="tfds", data_dir=directory, tfds=names))
     assert [example[1:3] for example in same.train] == [example[1:3] for example in data.train]
     half = TfdsNames("shapes", captions="captions", train="train[:50%]", validation="validation", test="test")
-    assert len(tfds_source.load(DataConfig(source="tfds", path=directory, tfds=half)).train) == 3
+    assert len(tfds_source.load(DataConfig(source="tfds", data_dir=directory, tfds=half)).train) == 3
 
 
 def test_what_is_not_prepared_is_said(prepared, tmp_path):
     names = TfdsNames("shapes", captions="text", train="train", validation="validation", test="test")
     with pytest.raises(UserError, match="no feature 'text'"):
-        tfds_source.load(DataConfig(source="tfds", path=prepared[0], tfds=names))
+        tfds_source.load(DataConfig(source="tfds", data_dir=prepared[0], tfds=names))
     with pytest.raises(UserError, match="not prepared as array_record"):
-        tfds_source.load(DataConfig(source="tfds", path=str(tmp_path)))
+        tfds_source.load(DataConfig(source="tfds", data_dir=str(tmp_path)))
 
 
 @pytest.mark.usefixtures("prepared")

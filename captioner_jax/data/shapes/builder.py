@@ -1,15 +1,17 @@
 """The shapes data set as a TensorFlow Datasets builder: drawn on first use, then read back without TensorFlow."""
 
 import io
-from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from captioner_jax.config import DataConfig
+from captioner_jax.data.captioned_builder import CaptionedBuilder, Origin, Row, prepare
 from captioner_jax.data.shapes.captions import captions
 from captioner_jax.data.shapes.scene import PICTURE, Scene, draw, make_scene
 from captioner_jax.data.source import DataSet, Example, Source
+from captioner_jax.data.tfds_source import TfdsSource, rows
 
 # Scenes of each split, and whether each holds a colour and shape pair that no training scene has.
 SPLITS = {
@@ -22,10 +24,17 @@ SPLITS = {
 CAPTIONS = 5
 
 
-class Shapes(tfds.core.GeneratorBasedBuilder):
+class Shapes(CaptionedBuilder):
     """Scenes of one to three shapes that differ in kind, colour, size, texture and place, each with five captions."""
 
     VERSION = tfds.core.Version("3.0.0")  # goes up with any change of what is drawn or said
+
+    def origin(self, manual: Path) -> Origin:
+        return Origin(drawn, DataConfig())
+
+    @staticmethod
+    def row(example: Example) -> Row:
+        return {"image": example.image, "captions": list(example.captions), "scene": example.facts}
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -39,15 +48,21 @@ class Shapes(tfds.core.GeneratorBasedBuilder):
             description=self.__doc__,
         )
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        return {name: self._generate_examples(name) for name in SPLITS}
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        count, held_out = SPLITS[split]
-        for i in range(count):
-            rng = np.random.default_rng([list(SPLITS).index(split), i])
-            scene = make_scene(rng, held_out=held_out)
-            yield i, {"image": jpeg(scene, rng), "captions": captions(scene, rng, CAPTIONS), "scene": scene.to_json()}
+class Drawing(Source):
+    """A split in the making: scene i is drawn when it is asked for, always the same."""
+
+    def __init__(self, split: str):
+        self.split = split
+
+    def __len__(self) -> int:
+        return SPLITS[self.split][0]
+
+    def read(self, i: int) -> Example:
+        rng = np.random.default_rng([list(SPLITS).index(self.split), i])
+        scene = make_scene(rng, held_out=SPLITS[self.split][1])
+        image = jpeg(scene, rng)
+        return Example(f"{self.split} {i}", image, tuple(captions(scene, rng, CAPTIONS)), scene.to_json())
 
 
 def jpeg(scene: Scene, rng: np.random.Generator) -> bytes:
@@ -57,34 +72,22 @@ def jpeg(scene: Scene, rng: np.random.Generator) -> bytes:
     return file.getvalue()
 
 
-class ShapesSource(Source):
-    """A prepared split."""
-
-    def __init__(self, builder: Shapes, split: str):
-        self.split = split
-        decoders = {"image": tfds.decode.SkipDecoding()}
-        self.rows: Any = builder.as_data_source(split=split, decoders=decoders)  # pyright: ignore[reportCallIssue]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def read(self, i: int) -> Example:
-        row = self.rows[i]
-        return Example(
-            name=f"{self.split} {i}",
-            image=row["image"],
-            captions=tuple(text.decode() for text in row["captions"]),
-            facts=row["scene"].decode(),
-        )
+def drawn(config: DataConfig) -> DataSet:
+    """All scenes, drawn as they are asked for."""
+    return _data_set({split: Drawing(split) for split in SPLITS})
 
 
 def load(data_dir: str | None) -> DataSet:
     """The data set, drawn into the TensorFlow Datasets directory if it is not there yet."""
     builder = Shapes(data_dir=data_dir, file_format="array_record")
-    builder.download_and_prepare()
-    sources = {split: ShapesSource(builder, split) for split in SPLITS}
+    prepare(builder, Origin(drawn, DataConfig()))
+    return _data_set({split: TfdsSource(rows(builder, split), split, facts="scene") for split in SPLITS})
+
+
+def _data_set(sources: dict[str, Source]) -> DataSet:
     return DataSet(
         train=sources["train"],
         validation={split: sources[split] for split in ("validation", "validation_held_out")},
         test={split: sources[split] for split in ("test", "test_held_out")},
+        about=f"drawn scenes of shapes, version {Shapes.VERSION}, training on train ({len(sources['train']):,} images)",
     )

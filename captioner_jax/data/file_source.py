@@ -1,0 +1,77 @@
+"""Images in files and their captions as a data set."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from captioner_jax.data.image_files import ImageFiles
+from captioner_jax.data.source import DataSet, Example, Problem, Source
+from captioner_jax.data.splits import Splits
+from captioner_jax.errors import UserError
+
+
+class FileSource(Source):
+    """The named images and their captions."""
+
+    def __init__(self, images: ImageFiles, names: Sequence[str], captions: dict[str, list[str]]):
+        self.images = images
+        self.names = list(names)
+        self.told = [tuple(captions[name]) for name in names]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, i: int) -> Example:
+        try:
+            image = self.images.read(self.names[i])
+        except OSError:
+            image = b""  # gone or unreadable since the run began: shows as a damaged image, by name
+        return Example(self.names[i], image, self.told[i])
+
+    def captions(self) -> Iterator[tuple[str, ...]]:
+        return iter(self.told)
+
+
+def folder_of(path: str | None) -> Path:
+    """The folder that data.path names. Raises UserError where there is none."""
+    if path is None:
+        raise UserError("where are the images? Name their folder: --data.path FOLDER")
+    if not Path(path).is_dir():
+        raise UserError(f"{path}: no such folder (--data.path)")
+    return Path(path)
+
+
+def found(captions: dict[str, list[str]], images: ImageFiles, where: Path, problems: list[Problem]) -> list[str]:
+    """The captioned images that are there; the others are problems. Raises UserError where none is."""
+    names = []
+    for name in captions:
+        if name in images:
+            names.append(name)
+        else:
+            problems.append(Problem(name, "no such image"))
+    if not names:
+        such = next(iter(captions))
+        raise UserError(f"none of the {len(captions):,} captioned images, such as {such}, is in {where}")
+    return names
+
+
+def data_set(
+    images: ImageFiles,
+    captions: dict[str, list[str]],
+    splits: Splits,
+    *,
+    about: str,
+    where: Path,
+    problems: list[Problem],
+) -> DataSet:
+    """The three splits of images in files. Raises UserError where one is empty."""
+    sources = {split: FileSource(images, splits[split], captions) for split in splits}
+    for split, source in sources.items():
+        if not source:
+            raise UserError(f"{where}: the {split} split is empty, of {sum(map(len, splits.values())):,} images in all")
+    return DataSet(
+        train=sources["train"],
+        validation={"validation": sources["validation"]},
+        test={"test": sources["test"]},
+        about=f"{about} ({len(sources['train']):,} images)",
+        problems=tuple(problems),
+    )

@@ -1,0 +1,129 @@
+"""A split's pictures by number: decoded from their files each time, or once and for all into a cache."""
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import tqdm
+from PIL import Image
+
+from captioner_jax.config import DataConfig
+from captioner_jax.data.images import ImageError, open_image
+from captioner_jax.data.source import Source
+from captioner_jax.errors import UserError
+
+
+@runtime_checkable
+class Pictures(Protocol):
+    """Upright RGB pictures, none smaller than it must be for the model's square."""
+
+    def read(self, i: int) -> Image.Image:
+        """Picture i. Raises ImageError where it is of no use."""
+        ...
+
+
+class Decoded:
+    """Pictures decoded from their files."""
+
+    def __init__(self, source: Source, smallest: int):
+        self.source = source
+        self.smallest = smallest
+
+    def read(self, i: int) -> Image.Image:
+        return open_image(self.source[i].image, self.smallest)
+
+
+class Cache:
+    """Pictures as they were decoded and scaled down once, mapped from disk."""
+
+    def __init__(self, folder: Path):
+        index = np.load(folder / "index.npz")
+        self.sizes = index["sizes"]
+        """Height and width of each; 0 where the picture is of no use."""
+        self.begin = index["begin"]
+        self.problems: dict[str, str] = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
+        self.pixels = np.memmap(folder / "pixels", np.uint8, "r")
+
+    def read(self, i: int) -> Image.Image:
+        height, width = self.sizes[i]
+        if not height:
+            raise ImageError(self.problems[str(i)])
+        pixels = self.pixels[self.begin[i] : self.begin[i] + height * width * 3]
+        return Image.fromarray(np.asarray(pixels).reshape(height, width, 3))
+
+
+def training_pictures(source: Source, config: DataConfig) -> Pictures:
+    """From `config.cache`, made now if it is not there; or straight from the files where no cache is asked for.
+
+    Raises UserError where the cache cannot be kept.
+    """
+    if config.cache is None:
+        return Decoded(source, config.image_size)
+    folder = Path(config.cache) / _fingerprint(source, config)
+    try:
+        if not folder.is_dir():
+            _make(source, config, folder)
+        return Cache(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"data.cache: {folder}: {error}") from error
+
+
+def side(config: DataConfig) -> int:
+    """The shorter side at which the smallest crop still has a pixel for each of the model's."""
+    return math.ceil(config.image_size / math.sqrt(config.crop))
+
+
+def scaled(image: Image.Image, shorter: int) -> Image.Image:
+    """The picture, its shorter side scaled down to `shorter`; one that is smaller stays as it is."""
+    share = shorter / min(image.size)
+    if share >= 1:
+        return image
+    width, height = (max(shorter, round(share * length)) for length in image.size)
+    return image.resize((width, height), Image.Resampling.BICUBIC)
+
+
+def _make(source: Source, config: DataConfig, folder: Path) -> None:
+    """Writes the cache beside its place and moves it there when it is whole."""
+    shorter = side(config)
+
+    def picture(i: int) -> np.ndarray | str:
+        try:
+            return np.asarray(scaled(open_image(source[i].image, shorter), shorter))
+        except ImageError as error:
+            return str(error)
+
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        sizes, problems = np.zeros((len(source), 2), np.int64), {}
+        with ThreadPoolExecutor() as pool, open(partial / "pixels", "wb") as file:
+            progress = tqdm.tqdm(total=len(source), desc="decoding into the cache", unit="image", disable=None)
+            for start in range(0, len(source), 256):  # so that no more than these wait to be written
+                some = range(start, min(start + 256, len(source)))
+                for i, pixels in zip(some, pool.map(picture, some), strict=True):
+                    if isinstance(pixels, str):
+                        problems[str(i)] = pixels
+                    else:
+                        sizes[i] = pixels.shape[:2]
+                        file.write(pixels.tobytes())
+                progress.update(len(some))
+        begin = np.concatenate([[0], np.cumsum(sizes.prod(1) * 3)[:-1]])
+        np.savez(partial / "index.npz", sizes=sizes, begin=begin)
+        (partial / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fingerprint(source: Source, config: DataConfig) -> str:
+    """Of what tells one cache from another: where the pictures come from, how they are scaled, how many there are."""
+    place = Path(config.path).resolve() if config.path else None
+    what = [config.source, str(place), config.data_dir, config.images, config.tfds.name, config.tfds.train]
+    some = [len(source), source[0].name, source[len(source) - 1].name]
+    return hashlib.sha256(json.dumps([*what, *some, side(config)]).encode()).hexdigest()[:16]

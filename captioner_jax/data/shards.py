@@ -1,0 +1,168 @@
+"""Tar shards in the WebDataset layout, read in place: members of one stem are one example."""
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from captioner_jax.config import DataConfig
+from captioner_jax.data import splits
+from captioner_jax.data.caption_files import SPLITS, is_text
+from captioner_jax.data.file_source import data_set, folder_of
+from captioner_jax.data.image_files import DamageError, Member, members, read_member
+from captioner_jax.data.source import DataSet, Problem
+from captioner_jax.errors import UserError
+
+IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "img")
+_SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
+
+
+class Place(NamedTuple):
+    """Where an image's bytes lie."""
+
+    shard: Path
+    offset: int
+    size: int
+
+
+class ShardImages:
+    """The images of all shards, by shard and stem."""
+
+    def __init__(self, places: dict[str, Place]):
+        self.places = places
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.places
+
+    def read(self, name: str) -> bytes:
+        """Raises OSError where the shard cannot be read."""
+        return read_member(*self.places[name])
+
+
+class _Listing(NamedTuple):
+    """What the shards hold."""
+
+    places: dict[str, Place]
+    captions: dict[str, list[str]]
+    problems: list[Problem]
+
+
+def load(config: DataConfig) -> DataSet:
+    """The shards below `config.path`. Raises UserError where there are none, or nothing in them is to be used."""
+    root = folder_of(config.path)
+    shards = sorted(path for path in root.rglob("*.tar") if path.is_file())
+    if not shards:
+        raise UserError(f"{root} holds no shards: wanted are .tar files in the WebDataset layout")
+    listing = _Listing({}, {}, [])
+    for shard in _with_progress(shards):
+        _list(shard, shard.relative_to(root).as_posix(), listing)
+    if not listing.captions:
+        nothing = f"{root}: no image with a caption in {len(shards):,} shards"
+        raise UserError("\n".join([nothing, *listing.problems[:5]]))
+    how, divided = _divided(root, list(listing.captions), config, listing.problems)
+    about = f"{len(shards):,} shards in {root}, {how}, training on train"
+    images = ShardImages(listing.places)
+    return data_set(images, listing.captions, divided, about=about, where=root, problems=listing.problems)
+
+
+def _list(shard: Path, name: str, listing: _Listing) -> None:
+    """Adds the examples of one shard, each named by shard and stem. Captions are read, images stay where they are."""
+    stems: dict[str, dict[str, Member]] = {}
+    try:
+        for member in members(shard):
+            stem, kind = _stem(member.name)
+            if kind is not None and stems.setdefault(stem, {}).setdefault(kind, member) is not member:
+                listing.problems.append(Problem(name, "a member given before; the second is left out", member.name))
+    except (DamageError, OSError) as error:
+        listing.problems.append(Problem(name, "the shard is damaged; what stands before that is used", str(error)))
+    for stem, parts in stems.items():
+        example = f"{name}/{stem}"
+        image = next((parts[kind] for kind in IMAGES if kind in parts), None)
+        try:
+            captions = _captions(shard, parts)
+        except (ValueError, OSError, RecursionError) as error:
+            listing.problems.append(Problem(example, "its captions cannot be read", str(error)))
+            continue
+        if image is None:
+            listing.problems.append(Problem(example, "no image"))
+        elif not captions:
+            listing.problems.append(Problem(example, "no captions"))
+        else:
+            listing.places[example] = Place(shard, image.offset, image.size)
+            listing.captions[example] = captions
+
+
+def _stem(member: str) -> tuple[str, str | None]:
+    """A member's path up to the first dot of its last part, and what it is; None for what has no use here."""
+    path = PurePosixPath(member)
+    stem, _, kind = path.name.partition(".")
+    known = stem and kind.lower() in (*IMAGES, "json", "txt")
+    return str(path.with_name(stem or "-")), kind.lower() if known else None
+
+
+def _captions(shard: Path, parts: dict[str, Member]) -> list[str]:
+    """Those in the .json, or else in the .txt, a line each. Raises ValueError where they are no text."""
+    texts: list[str] = []
+    if "json" in parts:
+        texts = _in_json(json.loads(_read(shard, parts["json"])))
+    if not texts and "txt" in parts:
+        texts = _read(shard, parts["txt"]).split("\n")
+    if not all(map(is_text, texts)):
+        raise ValueError("not UTF-8 text, or a NUL byte in it")
+    return [" ".join(text.split()) for text in texts if text.strip()]
+
+
+def _in_json(content: Any) -> list[str]:
+    told = content.get("captions", content.get("caption")) if isinstance(content, dict) else None
+    texts = told if isinstance(told, list) else [told] if told else []
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError('"caption" is no text, or "captions" no list of texts')
+    return texts
+
+
+def _read(shard: Path, member: Member) -> str:
+    return read_member(shard, member.offset, member.size).decode("utf-8-sig")
+
+
+def _divided(root: Path, names: list[str], config: DataConfig, problems: list[Problem]) -> tuple[str, splits.Splits]:
+    """By the names of subfolders and shards; by a seeded share where these tell of no split."""
+    of_shard: dict[str, str | None] = {}
+    split_of = {}
+    for name in names:
+        shard = name[: name.index(".tar/") + 4]
+        if shard not in of_shard:
+            of_shard[shard] = _split_of(shard)
+        if (split := of_shard[shard]) is not None:
+            split_of[name] = split
+    if not split_of:
+        each = round(config.held_out * len(names))
+        return f"{each:,} images drawn for validation and for test", splits.drawn(names, each)
+    missing = set(SPLITS) - set(split_of.values())
+    if missing:
+        raise UserError(
+            f"{root} has no shards for {' and '.join(sorted(missing))}: name a folder or shards so; or, to have the "
+            "splits drawn, call none train, validation or test"
+        )
+    return "splits by their names", splits.told(names, split_of, True, problems)
+
+
+def _split_of(shard: str) -> str | None:
+    """The split that a shard's folder, or else its own name, begins with."""
+    for part in PurePosixPath(shard).parts:
+        if match := _SPLIT.match(part):
+            name = match[1].lower()
+            return {"valid": "validation", "val": "validation", "dev": "validation"}.get(name, name)
+    return None
+
+
+def _with_progress(shards: list[Path]) -> Iterator[Path]:
+    """The shards; a line now and then where listing them takes long."""
+    told = time.monotonic()
+    for number, shard in enumerate(shards):
+        if time.monotonic() - told > 10:
+            told = time.monotonic()
+            print(f"listed {number:,} of {len(shards):,} shards", file=sys.stderr, flush=True)
+        yield shard

@@ -1,0 +1,62 @@
+"""Which images are for training, which for validation, which for test."""
+
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from captioner_jax.data.caption_files import RESTVAL
+from captioner_jax.data.source import Problem
+from captioner_jax.errors import UserError
+
+# Names of images by split.
+Splits = dict[str, list[str]]
+
+
+def listed(names: Sequence[str], lists: dict[str, Path], problems: list[Problem]) -> Splits:
+    """By files that list the images of each split, a name a line. Raises UserError where one cannot be read."""
+    here = set(names)
+    splits: Splits = {}
+    taken: dict[str, str] = {}
+    for split, file in lists.items():
+        splits[split] = []
+        for name in _lines(file):
+            if name not in here:
+                problems.append(Problem(file.name, "a listed image that has no file or no captions", name))
+            elif taken.setdefault(name, split) != split:
+                problems.append(Problem(file.name, "an image in two splits; the first one counts", name))
+            else:
+                splits[split].append(name)
+    return splits
+
+
+def told(names: Sequence[str], split_of: dict[str, str], restval: bool, problems: list[Problem]) -> Splits:
+    """By the captions file itself; `restval` says whether Karpathy's split of that name is for training."""
+    train = ("train", RESTVAL) if restval else ("train",)
+    problems += [Problem(name, "in no split") for name in names if name not in split_of]
+    return {
+        "train": [name for name in names if split_of.get(name) in train],
+        "validation": [name for name in names if split_of.get(name) == "validation"],
+        "test": [name for name in names if split_of.get(name) == "test"],
+    }
+
+
+def drawn(names: Iterable[str], each: int) -> Splits:
+    """By lot, `each` for validation and for test: the same in every run, whatever the seed of its training."""
+    shuffled = sorted(names)
+    random.Random(0).shuffle(shuffled)
+    return {"validation": shuffled[:each], "test": shuffled[each : 2 * each], "train": shuffled[2 * each :]}
+
+
+def usual_or_share(usual: int, share: float, images: int) -> int:
+    """As many images for a drawn split as is usual, or a share where there are too few for that."""
+    return usual if images >= 4 * usual else round(share * images)
+
+
+def _lines(file: Path) -> Iterable[str]:
+    try:
+        lines = file.read_text(encoding="utf-8-sig").split("\n")
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    return dict.fromkeys(line.strip() for line in lines if line.strip())
