@@ -59,10 +59,12 @@ def orthogonal(x: Float[Array, "M N"]) -> Float[Array, "M N"]:
     with jax.default_matmul_precision("highest"):  # errors in G grow with each step, where accelerators round operands
         x = x / (jnp.linalg.norm(x) + 1e-8)
         gram = x.T @ x
-        identity = q = jnp.eye(len(gram), dtype=x.dtype)
-        for _ in range(ITERATIONS):
+        identity = jnp.eye(len(gram), dtype=x.dtype)
+        q = p = a * identity + b * gram + c * gram @ gram
+        for _ in range(1, ITERATIONS):
+            gram = p @ gram @ p
             p = a * identity + b * gram + c * gram @ gram
-            q, gram = q @ p, p @ gram @ p
+            q = q @ p
         return x @ q
 
 
