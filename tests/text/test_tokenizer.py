@@ -22,7 +22,7 @@ TEXTS = [
 BYTES = train_bpe(TEXTS[:4] * 5, 400)
 
 
-@pytest.mark.parametrize("caption", ["a dog runs", "the tri-colored ball", "a dog's dog", "it can't", "a ( no ) dog", ""])
+@pytest.mark.parametrize("caption", ["a dog", "the tri-colored ball", "a dog's dog", "it can't", "a ( no ) dog", ""])
 def test_decoding_words_undoes_encoding(caption):
     assert WORDS.decode(WORDS.encode(caption, 10)) == caption
 
