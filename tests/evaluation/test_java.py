@@ -1,0 +1,23 @@
+"""The official Java programs, where they are installed."""
+
+import pytest
+
+from captioner_jax.evaluation import java
+
+REFERENCES = [["a dog runs fast", "the dog is running"], ["two people in a boat", "men ride a boat"]]
+
+
+def test_without_java_nothing_is_computed(monkeypatch):
+    monkeypatch.setattr(java.shutil, "which", lambda name: None)
+    assert java.scores(["a dog"], [["a dog"]]) == {"meteor": None, "spice": None}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.skipif(not java.available(), reason="Java or pycocoevalcap is not installed (extra: java)")
+def test_meteor_knows_a_reference_from_other_words():
+    alike = java.scores([of_image[0] for of_image in REFERENCES], REFERENCES)["meteor"]
+    unlike = java.scores(["some green trees", "snow on a hill"], REFERENCES)["meteor"]
+    assert alike is not None
+    assert unlike is not None
+    assert unlike < 0.2 < 0.9 < alike
