@@ -139,7 +139,8 @@ class DataConfig:
     randaugment: Annotated[float, Ge(0), Le(10)] = 0.0
     """Strength M of RandAugment on training images, two changes each; 0 is none."""
     cache: str | None = None
-    """Folder for training images decoded and scaled down once, in place of decoding them in every epoch."""
+    """Folder for training images decoded and scaled down once, in place of decoding them in every epoch. Remove it
+    where images were changed under their old names."""
     workers: NotNegative = 0
     """Processes that decode images; 0 decodes in threads of this one."""
     on_error: Literal["skip", "stop"] = "skip"
