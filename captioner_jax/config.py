@@ -19,6 +19,7 @@ from captioner_jax.errors import UserError
 Positive = Annotated[int, Gt(0)]
 NotNegative = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
+Criterion = Literal["cider_d", "loss", "true"]
 
 _STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
 
@@ -194,7 +195,7 @@ class EvaluationConfig:
 
     images: Positive = 200
     """Images of a split looked at while training; the final scores take them all."""
-    best: Literal["cider_d", "loss", "true"] = "cider_d"
+    best: Criterion = "cider_d"
     """Which captioner is kept: that of greatest CIDEr-D, least loss, or most true captions, on the validation split."""
     examples: NotNegative = 4
     """Captions shown beside their references."""

@@ -67,10 +67,12 @@ def main(arguments: list[str]) -> int:
         score(tyro.cli(Score, args=arguments[1:], prog=f"{program} score"))
         return 0
     keep_compiled()
-    captioner = None if not arguments or arguments[0].startswith("-") else bundle.load(Path(arguments[0]))
-    default = Evaluate(Path(), data=_trained_on(captioner)) if captioner else tyro.MISSING
-    options = tyro.cli(Evaluate, args=arguments, default=default, prog=program, description=__doc__)
-    evaluate(captioner or bundle.load(options.captioner), options)
+    if not arguments or arguments[0].startswith("-"):
+        asks = [argument for argument in arguments if argument in ("-h", "--help")]
+        tyro.cli(Evaluate, args=asks, prog=program)  # ends the program: with help, or for want of a captioner
+    captioner = bundle.load(Path(arguments[0]))
+    default = Evaluate(Path(arguments[0]), _trained_on(captioner))
+    evaluate(captioner, tyro.cli(Evaluate, args=arguments, default=default, prog=program))
     return 0
 
 
@@ -91,7 +93,7 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
     folder = options.output or options.captioner.parent / options.split
     _keep(folder / "captions.json", to_results([(one.example.name, one.caption) for one in written]))
     _keep(folder / "references.json", to_references([(one.example.name, one.example.captions) for one in written]))
-    _keep(folder / "scores.json", report.to_json() | {"shares": scores.values})
+    _keep(folder / "scores.json", report.to_json() | {"split": scores.values})
     print(report.table())
     if len(written) < len(split):
         print(f"{len(split) - len(written)} images could not be used and are not scored")

@@ -136,6 +136,12 @@ def test_mistakes_in_scoring_are_said(folder, run, tmp_path, capsys):
     (tmp_path / "r.json").write_text('{"annotations": [{"image_id": 8, "caption": "a dog"}]}')
     assert evaluate.main(["score", str(tmp_path / "c.json"), str(tmp_path / "r.json")]) == 1
     assert "no captions of 1 images" in capsys.readouterr().err
+    for incomplete in ([], ["--split", "test"]):
+        with pytest.raises(SystemExit, match="2"):
+            evaluate.main(incomplete)
+        err = capsys.readouterr().err
+        assert "A captioner directory" in err
+        assert "--split" not in err
     assert evaluate.main([str(tmp_path / "nobody")]) == 1
     assert "is no captioner" in capsys.readouterr().err
 

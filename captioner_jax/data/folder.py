@@ -36,7 +36,9 @@ def _captions_file(root: Path, name: str | None) -> Path:
     usual = [root / name for name in USUAL_FILES if (root / name).is_file()]
     if len(usual) != 1:
         what = "several captions files" if usual else "no captions file of a usual name"
-        raise UserError(f"{root} has {what}: say which with --data.captions (looked for {', '.join(USUAL_FILES)})")
+        raise UserError(
+            f"{root} has {what}: say which with --data.captions (check: --captions; known: {', '.join(USUAL_FILES)})"
+        )
     return usual[0]
 
 

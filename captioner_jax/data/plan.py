@@ -39,8 +39,13 @@ class Plan:
 
     def batch(self, number: int) -> Draw:
         """Batch 0, 1, ... without end."""
-        window, place = divmod(number, WINDOW if len(self.lengths) > 1 else 1)
+        window, place = divmod(number, self.window)
         return _window(self, window)[place]
+
+    @property
+    def window(self) -> int:
+        """Batches that are planned together."""
+        return WINDOW if len(self.lengths) > 1 else 1
 
 
 @functools.lru_cache(maxsize=4)
@@ -49,17 +54,16 @@ def _window(plan: Plan, number: int) -> list[Draw]:
 
     Its images are sorted by their longest drawn caption, cut into batches, and these shuffled.
     """
-    batches = WINDOW if len(plan.lengths) > 1 else 1
-    size = plan.batch_size * batches
+    size = plan.batch_size * plan.window
     order = _order(len(plan.told), plan.seed)
     images = np.asarray([order[place] for place in range(number * size, (number + 1) * size)])
     rng = np.random.default_rng([plan.seed, number])
     captions = np.stack([draw_captions(plan.told, image, plan.captions_per_image, rng) for image in images])
     longest = np.asarray([max(plan.told.length(caption) for caption in row) for row in captions])
-    shares = [np.arange(size)] if batches == 1 else np.split(np.argsort(longest, kind="stable"), batches)
+    shares = [np.arange(size)] if plan.window == 1 else np.split(np.argsort(longest, kind="stable"), plan.window)
     return [
         Draw(images[share], captions[share], _held_in(int(longest[share].max()), plan.lengths))
-        for share in (shares[i] for i in rng.permutation(batches))
+        for share in (shares[i] for i in rng.permutation(plan.window))
     ]
 
 

@@ -1,12 +1,12 @@
 """Looks at a captioner while it trains: scores, captions beside their references, the best one kept as a directory."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any
 
 from flax import nnx
 
 from captioner_jax.bundle import Bundle
-from captioner_jax.config import Config
+from captioner_jax.config import Config, Criterion
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.source import Source
 from captioner_jax.errors import UserError
@@ -15,8 +15,6 @@ from captioner_jax.generation.writing import make_writer
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.step import Parameters, make_evaluation_step
-
-Best = Literal["cider_d", "loss", "true"]
 
 
 class Examiner:
@@ -72,13 +70,13 @@ def values(scores: dict[str, Scores]) -> dict[str, float]:
     return {f"{split}/{name}": value for split, of in scores.items() for name, value in of.values.items()}
 
 
-def check_best(validation: Source, best: Best) -> None:
+def check_best(validation: Source, best: Criterion) -> None:
     """Raises UserError where captions of these images cannot be judged in this way."""
     if best == "true" and validation[0].facts is None:
         raise UserError("evaluation.best: nobody knows what is true of these images; take cider_d or loss")
 
 
-def worth(scores: Scores, best: Best) -> float:
+def worth(scores: Scores, best: Criterion) -> float:
     """What decides whether a captioner is kept: the greater the better."""
     return -scores.values["loss"] if best == "loss" else scores.values[best]
 
