@@ -127,6 +127,8 @@ class DataConfig:
     """bpe: entries at most."""
     max_length: Annotated[int, Ge(2)] = 26
     """T, the longest caption in tokens, <end> included; longer ones are cut."""
+    shards_at_once: Positive | None = None
+    """shards: mix the images of this many tars at a time, so that a slow disk is read at length; None mixes all."""
     buckets: tuple[Positive, ...] = ()
     """Shorter T, in rising order: captions of like length share a step, at the least T that holds them all."""
     captions_per_image: Positive = 1

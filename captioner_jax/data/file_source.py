@@ -62,16 +62,11 @@ def data_set(
     about: str,
     where: Path,
     problems: list[Problem],
+    kind: type[FileSource] = FileSource,
 ) -> DataSet:
     """The three splits of images in files. Raises UserError where one is empty."""
-    sources = {split: FileSource(images, splits[split], captions) for split in splits}
+    sources = {split: kind(images, splits[split], captions) for split in splits}
     for split, source in sources.items():
         if not source:
             raise UserError(f"{where}: the {split} split is empty, of {sum(map(len, splits.values())):,} images in all")
-    return DataSet(
-        train=sources["train"],
-        validation={"validation": sources["validation"]},
-        test={"test": sources["test"]},
-        about=f"{about} ({len(sources['train']):,} images)",
-        problems=tuple(problems),
-    )
+    return DataSet.of(sources, f"{about} ({len(sources['train']):,} images)", problems)

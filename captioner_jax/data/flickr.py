@@ -64,13 +64,7 @@ def load(config: DataConfig) -> DataSet:
             f"{wanted(KINDS[config.source])}"
         )
     sources = {split: TfdsSource(rows(builder, split), split) for split in ("train", "validation", "test")}
-    return DataSet(
-        train=sources["train"],
-        validation={"validation": sources["validation"]},
-        test={"test": sources["test"]},
-        about=f"{about(builder)}, prepared in {builder.data_path}",
-        problems=problems(builder),
-    )
+    return DataSet.of(sources, f"{about(builder)}, prepared in {builder.data_path}", problems(builder))
 
 
 def builder_of(config: DataConfig) -> Flickr8k | Flickr30k:

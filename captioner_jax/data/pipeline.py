@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int, UInt8
 from captioner_jax.config import DataConfig, TrainConfig
 from captioner_jax.data.augmentation import augment
 from captioner_jax.data.images import ImageError, open_image, to_square
+from captioner_jax.data.order import Order, ShardByShard, mixed
 from captioner_jax.data.pictures import Pictures, training_pictures
 from captioner_jax.data.plan import Plan
 from captioner_jax.data.source import Example, Source
@@ -132,9 +133,11 @@ def stack(rows: list[Batch]) -> Batch:
 
 
 def check_batches(source: Source, data: DataConfig, train: TrainConfig) -> None:
-    """Raises UserError where the training images do not fill one batch, or the lengths of captions are out of order."""
+    """Raises UserError where the training images do not fill one batch, or a setting cannot be meant for them."""
     if len(source) < train.batch_size:
         raise UserError(f"{len(source)} training images do not fill a batch: lower --train.batch_size")
+    if data.shards_at_once is not None and source.shards() is None:
+        raise UserError("data.shards_at_once: these images do not lie in shards; leave it out")
     lengths = (*data.buckets, data.max_length)
     if list(lengths) != sorted(set(lengths)):
         raise UserError(f"data.buckets must rise and stay below data.max_length, and {lengths} do not")
@@ -156,7 +159,7 @@ def training_batches(
     if train.batch_size % share.hosts:
         raise UserError(f"train.batch_size: {train.batch_size} images do not divide among {share.hosts} hosts")
     lengths = (*data.buckets, data.max_length)
-    plan = Plan(told, train.batch_size, data.captions_per_image, lengths, train.seed)
+    plan = Plan(told, _order(source, data, train.seed), train.batch_size, data.captions_per_image, lengths, train.seed)
     to_batch = ToBatch(source, training_pictures(source, data), plan, data, share)
     return iter(_read_ahead(grain.MapDataset.range(first, ENDLESS).map(to_batch), data.workers))
 
@@ -177,6 +180,13 @@ def evaluation_batches(
         rows = [row(example) for example in examples]
         rows += [filling] * (batch_size - len(rows))
         yield examples, stack(rows)
+
+
+def _order(source: Source, config: DataConfig, seed: int) -> Order:
+    shards = source.shards()
+    if config.shards_at_once is None or shards is None:
+        return mixed(len(source), seed)
+    return ShardByShard(shards, config.shards_at_once, seed)
 
 
 def _read_ahead(data: grain.MapDataset, workers: int) -> grain.IterDataset:

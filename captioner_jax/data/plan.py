@@ -8,10 +8,10 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
-import grain
 import numpy as np
 from jaxtyping import Int
 
+from captioner_jax.data.order import Order
 from captioner_jax.data.told import Told
 
 # Batches among which captions of like length are brought together.
@@ -31,6 +31,7 @@ class Plan:
     """Every epoch in another order, with other captions; each image once an epoch."""
 
     told: Told
+    order: Order
     batch_size: int
     captions_per_image: int
     lengths: tuple[int, ...]
@@ -55,8 +56,7 @@ def _window(plan: Plan, number: int) -> list[Draw]:
     Its images are sorted by their longest drawn caption, cut into batches, and these shuffled.
     """
     size = plan.batch_size * plan.window
-    order = _order(len(plan.told), plan.seed)
-    images = np.asarray([order[place] for place in range(number * size, (number + 1) * size)])
+    images = np.asarray([plan.order[place] for place in range(number * size, (number + 1) * size)])
     rng = np.random.default_rng([plan.seed, number])
     captions = np.stack([draw_captions(plan.told, image, plan.captions_per_image, rng) for image in images])
     longest = np.asarray([max(plan.told.length(caption) for caption in row) for row in captions])
@@ -65,11 +65,6 @@ def _window(plan: Plan, number: int) -> list[Draw]:
         Draw(images[share], captions[share], _held_in(int(longest[share].max()), plan.lengths))
         for share in (shares[i] for i in rng.permutation(plan.window))
     ]
-
-
-@functools.lru_cache(maxsize=4)
-def _order(images: int, seed: int) -> grain.MapDataset:
-    return grain.MapDataset.range(images).seed(seed).shuffle().repeat()
 
 
 def draw_captions(told: Told, image: int | np.integer, count: int, rng: np.random.Generator) -> Int[np.ndarray, " G"]:

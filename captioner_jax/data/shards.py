@@ -2,17 +2,17 @@
 
 import json
 import re
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
+
+import tqdm
 
 from captioner_jax.config import DataConfig
 from captioner_jax.data import splits
 from captioner_jax.data.caption_files import SPLITS, is_text
-from captioner_jax.data.file_source import data_set, folder_of
+from captioner_jax.data.file_source import FileSource, data_set, folder_of
 from captioner_jax.data.image_files import DamageError, Member, members, read_member
+from captioner_jax.data.remembered import remembered
 from captioner_jax.data.source import DataSet, Problem
 from captioner_jax.errors import UserError
 
@@ -23,15 +23,16 @@ _SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORE
 class Place(NamedTuple):
     """Where an image's bytes lie."""
 
-    shard: Path
+    shard: str
     offset: int
     size: int
 
 
 class ShardImages:
-    """The images of all shards, by shard and stem."""
+    """The images of all shards below a folder, by shard and stem."""
 
-    def __init__(self, places: dict[str, Place]):
+    def __init__(self, root: Path, places: dict[str, Place]):
+        self.root = root
         self.places = places
 
     def __contains__(self, name: str) -> bool:
@@ -39,11 +40,21 @@ class ShardImages:
 
     def read(self, name: str) -> bytes:
         """Raises OSError where the shard cannot be read."""
-        return read_member(*self.places[name])
+        shard, offset, size = self.places[name]
+        return read_member(self.root / shard, offset, size)
 
 
-class _Listing(NamedTuple):
-    """What the shards hold."""
+class ShardSource(FileSource):
+    """Images in shards."""
+
+    images: ShardImages
+
+    def shards(self) -> list[str]:
+        return [self.images.places[name].shard for name in self.names]
+
+
+class Listing(NamedTuple):
+    """What the shards hold, by example."""
 
     places: dict[str, Place]
     captions: dict[str, list[str]]
@@ -56,19 +67,38 @@ def load(config: DataConfig) -> DataSet:
     shards = sorted(path for path in root.rglob("*.tar") if path.is_file())
     if not shards:
         raise UserError(f"{root} holds no shards: wanted are .tar files in the WebDataset layout")
-    listing = _Listing({}, {}, [])
-    for shard in _with_progress(shards):
-        _list(shard, shard.relative_to(root).as_posix(), listing)
+    listing = _listed_before(root, shards)
     if not listing.captions:
         nothing = f"{root}: no image with a caption in {len(shards):,} shards"
         raise UserError("\n".join([nothing, *listing.problems[:5]]))
-    how, divided = _divided(root, list(listing.captions), config, listing.problems)
+    how, divided = _divided(root, listing, config)
     about = f"{len(shards):,} shards in {root}, {how}, training on train"
-    images = ShardImages(listing.places)
-    return data_set(images, listing.captions, divided, about=about, where=root, problems=listing.problems)
+    images = ShardImages(root, listing.places)
+    return data_set(
+        images, listing.captions, divided, about=about, where=root, problems=listing.problems, kind=ShardSource
+    )
 
 
-def _list(shard: Path, name: str, listing: _Listing) -> None:
+def _listed_before(root: Path, shards: list[Path]) -> Listing:
+    """What the shards hold; as it was listed in an earlier run if they have not changed since."""
+    stats = ((shard, shard.stat()) for shard in shards)
+    made_from = [(str(shard.resolve()), stat.st_size, stat.st_mtime_ns) for shard, stat in stats]
+    places, captions, problems = remembered(["shards", str(root), made_from], lambda: _listed(root, shards))
+    return Listing(
+        {name: Place(*place) for name, place in places.items()}, captions, [Problem(*problem) for problem in problems]
+    )
+
+
+def _listed(root: Path, shards: list[Path]) -> list[Any]:
+    """A `Listing` as JSON holds it."""
+    listing = Listing({}, {}, [])
+    for shard in tqdm.tqdm(shards, desc="listing the shards", unit="shard", delay=2, disable=None):
+        _list(shard, shard.relative_to(root).as_posix(), listing)
+    problems = [(problem.where, problem.kind, problem.particulars) for problem in listing.problems]
+    return [listing.places, listing.captions, problems]
+
+
+def _list(shard: Path, name: str, listing: Listing) -> None:
     """Adds the examples of one shard, each named by shard and stem. Captions are read, images stay where they are."""
     stems: dict[str, dict[str, Member]] = {}
     try:
@@ -91,7 +121,7 @@ def _list(shard: Path, name: str, listing: _Listing) -> None:
         elif not captions:
             listing.problems.append(Problem(example, "no captions"))
         else:
-            listing.places[example] = Place(shard, image.offset, image.size)
+            listing.places[example] = Place(name, image.offset, image.size)
             listing.captions[example] = captions
 
 
@@ -127,16 +157,12 @@ def _read(shard: Path, member: Member) -> str:
     return read_member(shard, member.offset, member.size).decode("utf-8-sig")
 
 
-def _divided(root: Path, names: list[str], config: DataConfig, problems: list[Problem]) -> tuple[str, splits.Splits]:
+def _divided(root: Path, listing: Listing, config: DataConfig) -> tuple[str, splits.Splits]:
     """By the names of subfolders and shards; by a seeded share where these tell of no split."""
-    of_shard: dict[str, str | None] = {}
-    split_of = {}
-    for name in names:
-        shard = name[: name.index(".tar/") + 4]
-        if shard not in of_shard:
-            of_shard[shard] = _split_of(shard)
-        if (split := of_shard[shard]) is not None:
-            split_of[name] = split
+    names = list(listing.places)
+    of_shard = {shard: _split_of(shard) for shard in {place.shard for place in listing.places.values()}}
+    found = ((name, of_shard[listing.places[name].shard]) for name in names)
+    split_of = {name: split for name, split in found if split is not None}
     if not split_of:
         each = round(config.held_out * len(names))
         return f"{each:,} images drawn for validation and for test", splits.drawn(names, each)
@@ -146,7 +172,7 @@ def _divided(root: Path, names: list[str], config: DataConfig, problems: list[Pr
             f"{root} has no shards for {' and '.join(sorted(missing))}: name a folder or shards so; or, to have the "
             "splits drawn, call none train, validation or test"
         )
-    return "splits by their names", splits.told(names, split_of, True, problems)
+    return "splits by their names", splits.told(names, split_of, True, listing.problems)
 
 
 def _split_of(shard: str) -> str | None:
@@ -156,13 +182,3 @@ def _split_of(shard: str) -> str | None:
             name = match[1].lower()
             return {"valid": "validation", "val": "validation", "dev": "validation"}.get(name, name)
     return None
-
-
-def _with_progress(shards: list[Path]) -> Iterator[Path]:
-    """The shards; a line now and then where listing them takes long."""
-    told = time.monotonic()
-    for number, shard in enumerate(shards):
-        if time.monotonic() - told > 10:
-            told = time.monotonic()
-            print(f"listed {number:,} of {len(shards):,} shards", file=sys.stderr, flush=True)
-        yield shard

@@ -2,7 +2,7 @@
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 
@@ -50,6 +50,10 @@ class Source(Sequence[Example]):
         """The captions of all examples, in order."""
         return (example.captions for example in self)
 
+    def shards(self) -> Sequence[str] | None:
+        """The file that each example lies in, where many lie in one; None where that is unknown, or they do not."""
+        return None
+
 
 @dataclasses.dataclass(frozen=True)
 class DataSet:
@@ -66,6 +70,12 @@ class DataSet:
     """Which data set, whose splits, how many images to train on: said before a run, so that none is a surprise."""
     problems: tuple[str, ...] = ()
     """In words; those found in captions files and folders are `Problem`s."""
+
+    @staticmethod
+    def of(splits: Mapping[str, Source], about: str, problems: Iterable[str]) -> "DataSet":
+        """One that has the usual three splits."""
+        validation, test = ({name: splits[name]} for name in ("validation", "test"))
+        return DataSet(splits["train"], validation, test, about, tuple(problems))
 
     @property
     def splits(self) -> dict[str, Source]:

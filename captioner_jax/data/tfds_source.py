@@ -1,13 +1,17 @@
 """Any TensorFlow Datasets data set of captioned images that is prepared as array_record, read without TensorFlow."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow_datasets as tfds
+import tqdm
+from etils import epath
 
 # Not tfds.builder, which prefers a data set's code to its files: that of COCO cannot run without TensorFlow.
 from tensorflow_datasets.core.read_only_builder import builder_from_files
 
 from captioner_jax.config import DataConfig
+from captioner_jax.data.remembered import remembered
 from captioner_jax.data.source import DataSet, Example, Source
 from captioner_jax.errors import UserError
 
@@ -38,6 +42,14 @@ class TfdsSource(Source):
         facts = _feature(row, self.facts).decode() if self.facts else None
         return Example(name, _feature(row, self.image), tuple(text.decode() for text in texts), facts)
 
+    def captions(self) -> Iterator[tuple[str, ...]]:
+        """Read with the images, which is a pass over the whole split; that is done once as long as its files stay."""
+        return map(tuple, remembered([self.split, self.told, *_files(self.rows)], self._read_captions))
+
+    def _read_captions(self) -> list[tuple[str, ...]]:
+        examples = tqdm.tqdm(self, desc="reading captions, once", unit="image", delay=2, disable=None)
+        return [example.captions for example in examples]
+
 
 def load(config: DataConfig) -> DataSet:
     """The three splits that `config.tfds` names. Raises UserError where they are not there as array_record."""
@@ -56,14 +68,11 @@ def load(config: DataConfig) -> DataSet:
     except (tfds.core.DatasetNotFoundError, ImportError, OSError, ValueError, NotImplementedError) as error:
         where = config.data_dir or "the TensorFlow Datasets directory"
         raise UserError(f"data.tfds: {names.name} is not prepared as array_record in {where}: {error}") from error
-    return DataSet(
-        train=sources["train"],
-        validation={"validation": sources["validation"]},
-        test={"test": sources["test"]},
-        about=f"{builder.info.full_name}: validation on {names.validation}, test on {names.test}, "
-        f"training on {names.train} ({len(sources['train']):,} images)",
-        problems=problems(builder),
+    about = (
+        f"{builder.info.full_name}: validation on {names.validation}, test on {names.test}, "
+        f"training on {names.train} ({len(sources['train']):,} images)"
     )
+    return DataSet.of(sources, about, problems(builder))
 
 
 def rows(builder: tfds.core.DatasetBuilder, split: str, image: str = "image") -> Any:
@@ -75,6 +84,13 @@ def rows(builder: tfds.core.DatasetBuilder, split: str, image: str = "image") ->
 def problems(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
     """The mistakes that one of our builders found in the files that it was prepared from."""
     return tuple((builder.info.metadata or {}).get("problems", ()))
+
+
+def _files(rows: Any) -> list[Any]:
+    """The files of a prepared data set: name, size and time of change of each."""
+    folder = epath.Path(rows.dataset_info.data_dir)
+    stats = ((file, file.stat()) for file in sorted(folder.iterdir()))
+    return [(str(file), stat.length, stat.mtime) for file, stat in stats]
 
 
 def _feature(row: Any, name: str) -> Any:

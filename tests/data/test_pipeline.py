@@ -10,6 +10,7 @@ from PIL import Image
 from captioner_jax.config import DataConfig, TrainConfig
 from captioner_jax.data.folder import load
 from captioner_jax.data.images import open_image, to_square
+from captioner_jax.data.order import mixed
 from captioner_jax.data.pictures import Cache, scaled, side
 from captioner_jax.data.pipeline import ALONE, Share, check_batches, evaluation_batches, training_batches
 from captioner_jax.data.plan import Plan, draw_captions
@@ -88,7 +89,7 @@ def test_a_batch_is_as_long_as_its_longest_caption_asks():
     words = [" ".join("abcdefghij"[: rng.integers(1, 10)]).upper().split() for _ in range(300)]
     captions = [(" ".join(w.lower() for w in some),) for some in words]
     told = Told.of(captions, Tokenizer.train(captions, DataConfig()))
-    plan = Plan(told, 8, 1, (4, 7, 12), 0)
+    plan = Plan(told, mixed(300, 0), 8, 1, (4, 7, 12), 0)
     drawn = [plan.batch(i) for i in range(96)]
     for draw in drawn:
         longest = max(told.length(caption) for caption in draw.captions[:, 0])
@@ -111,6 +112,12 @@ def test_buckets_change_neither_images_nor_captions_of_an_epoch(folder):
 def test_buckets_out_of_order_are_refused(folder):
     config = DataConfig(source="folder", path=str(folder), buckets=(9, 6), max_length=12)
     with pytest.raises(UserError, match="must rise"):
+        check_batches(load(config).train, config, TRAIN)
+
+
+def test_shards_at_once_is_for_shards(folder):
+    config = DataConfig(source="folder", path=str(folder), shards_at_once=2)
+    with pytest.raises(UserError, match="do not lie in shards"):
         check_batches(load(config).train, config, TRAIN)
 
 

@@ -8,6 +8,7 @@ import tarfile
 import pytest
 
 from captioner_jax.config import DataConfig
+from captioner_jax.data import remembered, shards
 from captioner_jax.data.load import load
 from captioner_jax.errors import UserError
 from tests.data.making import encoded, picture
@@ -171,3 +172,27 @@ def test_shards_go_to_worker_processes(tmp_path):
     write(tmp_path / "0.tar", [m for i in range(10) for m in example(i)])
     data = read(tmp_path)
     assert list(pickle.loads(pickle.dumps(data.train))) == list(data.train)
+
+
+def test_unchanged_shards_are_listed_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(remembered, "FOLDER", tmp_path / "kept")
+    monkeypatch.setattr(remembered, "WORTH", 0.0)
+    root = tmp_path / "shards"
+    write(root / "0.tar", [m for i in range(10) for m in example(i)])
+    write(root / "1.tar", [("alone.png", png(1))])
+    first = read(root)
+    with monkeypatch.context() as patch:
+        patch.delattr(shards, "_list")
+        again = read(root)
+    assert everything(again) == everything(first)
+    assert again.problems == first.problems
+    assert [problem.kind for problem in again.problems] == ["no captions"]
+    write(root / "1.tar", [m for i in range(10, 20) for m in example(i)])
+    assert len(everything(read(root))) == 20
+
+
+def test_the_shard_of_each_example_is_known(tmp_path):
+    for shard in range(3):
+        write(tmp_path / f"a.tar/{shard}.tar", [m for i in range(4) for m in example(4 * shard + i)])
+    for source in read(tmp_path, held_out=0.25).splits.values():
+        assert source.shards() == [f"a.tar/{int(e.name[-5:]) // 4}.tar" for e in source]

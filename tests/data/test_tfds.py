@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from captioner_jax.config import DataConfig, TfdsNames
-from captioner_jax.data import tfds_source
+from captioner_jax.data import remembered, tfds_source
 from captioner_jax.data.images import open_image
 from captioner_jax.data.shapes import builder
 from captioner_jax.data.shapes.scene import PICTURE, Scene
@@ -46,6 +46,19 @@ def test_any_prepared_data_set_is_a_source(prepared):
     assert [example[1:3] for example in same.train] == [example[1:3] for example in data.train]
     half = TfdsNames("shapes", captions="captions", train="train[:50%]", validation="validation", test="test")
     assert len(tfds_source.load(DataConfig(source="tfds", data_dir=directory, tfds=half)).train) == 3
+
+
+def test_captions_are_read_with_the_images_only_once(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(remembered, "FOLDER", tmp_path)
+    monkeypatch.setattr(remembered, "WORTH", 0.0)
+    _, data, again = prepared
+    captions = [example.captions for example in data.train]
+    assert list(data.train.captions()) == captions
+    with monkeypatch.context() as patch:
+        patch.delattr(tfds_source.TfdsSource, "read")
+        assert list(again.train.captions()) == captions
+    (validation, *_) = data.validation.values()
+    assert list(validation.captions()) == [example.captions for example in validation] != captions
 
 
 def test_what_is_not_prepared_is_said(prepared, tmp_path):
