@@ -21,21 +21,41 @@ NotNegative = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Criterion = Literal["cider_d", "loss", "true"]
 
+EncoderKind = Literal[
+    "convnet",
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
+    *("densenet121", "densenet169", "densenet201"),
+    *("vit_s16", "vit_b16", "clip_b32", "clip_b16", "clip_l14"),
+]
+
 _STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    """The convolutional encoder: pixels to a grid of cells."""
+    """The encoder: pixels to a grid of cells."""
 
     __pydantic_config__ = _STRICT
 
+    kind: EncoderKind = "convnet"
+    """A small network to be trained from scratch; or a classic one, for which weights are published."""
     stem: Positive = 4
-    """Stride of the first convolution; its kernel is twice as large."""
+    """convnet: stride of the first convolution; its kernel is twice as large."""
     widths: tuple[Positive, ...] = (64, 128)
-    """Channels of each stage, multiples of 16; each stage after the first halves the grid."""
+    """convnet: channels of each stage, multiples of 16; each stage after the first halves the grid."""
     blocks: tuple[NotNegative, ...] = (0, 2)
-    """Residual blocks of each stage."""
+    """convnet: residual blocks of each stage."""
+    ends_after: Positive | None = None
+    """Classic ones: stages (vit, clip: blocks) that are used, the first ones; None: all."""
+    resnet_version: Literal["1", "1.5"] = "1.5"
+    """resnet50 and deeper: where a stage halves the grid, in its first 1x1 convolution or, as torchvision, its 3x3."""
+    batch_norm: Literal["frozen", "trained"] = "frozen"
+    """Whether batch normalisation keeps the statistics of the published weights, or learns new ones."""
+    weights: str | None = None
+    """Published weights to begin with: a .safetensors or .pth file, or hf://OWNER/NAME."""
+    normalisation: Literal["imagenet", "half", "clip"] | None = None
+    """By what pixels are centred and scaled; None: as those who published the weights did."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import train_words
 
-MODEL = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig(4, (16, 32), (1, 1)))
+MODEL = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig("convnet", 4, (16, 32), (1, 1)))
 
 
 @pytest.fixture

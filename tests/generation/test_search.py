@@ -14,7 +14,9 @@ from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END, PAD, START
 
 V, T = 7, 3  # three words besides the special tokens
-CONFIG = ModelConfig(width=16, heads=2, feed_forward=32, layers=1, encoder=EncoderConfig(4, (16, 32), (0, 1)))
+CONFIG = ModelConfig(
+    width=16, heads=2, feed_forward=32, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1))
+)
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,9 @@ from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.position import grid_sinusoids
 from captioner_jax.text.special import END, PAD, START
 
-CONFIG = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig(4, (16, 32), (1, 1)))
+CONFIG = ModelConfig(
+    width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig("convnet", 4, (16, 32), (1, 1))
+)
 V, T = 11, 6
 
 

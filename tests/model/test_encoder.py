@@ -83,12 +83,12 @@ def test_more_channels_than_filters_of_either_sign_are_refused():
 
 
 def test_sizes_come_from_the_configuration():
-    net = ConvNet(EncoderConfig(4, (16, 32, 48), (0, 1, 1)), rngs=nnx.Rngs(0))
+    net = ConvNet(EncoderConfig("convnet", 4, (16, 32, 48), (0, 1, 1)), rngs=nnx.Rngs(0))
     assert net(jnp.zeros((2, 64, 32, 3))).shape == (2, 4, 2, 48)
 
 
 def test_an_image_is_encoded_without_regard_to_others():
-    net = ConvNet(EncoderConfig(4, (16, 32), (1, 1)), rngs=nnx.Rngs(0))
+    net = ConvNet(EncoderConfig("convnet", 4, (16, 32), (1, 1)), rngs=nnx.Rngs(0))
     images = jax.random.normal(jax.random.key(0), (3, 32, 32, 3))
     np.testing.assert_allclose(net(images)[1:2], net(images[1:2]), rtol=1e-4, atol=1e-5)
 
@@ -98,7 +98,7 @@ def test_an_image_is_encoded_without_regard_to_others():
 )
 def test_sizes_that_do_not_fit_are_refused(config, message):
     with pytest.raises(ValueError, match=message):
-        ConvNet(EncoderConfig(4, *config), rngs=nnx.Rngs(0))
+        ConvNet(EncoderConfig("convnet", 4, *config), rngs=nnx.Rngs(0))
 
 
 def test_an_image_that_does_not_divide_is_refused():

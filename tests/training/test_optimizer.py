@@ -99,7 +99,9 @@ def test_the_first_update_is_optaxs(shape):
 
 
 def tiny_captioner():
-    model = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig(4, (16, 32), (0, 1)))
+    model = ModelConfig(
+        width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1))
+    )
     return nnx.to_pure_dict(nnx.state(Captioner(model, 12, rngs=nnx.Rngs(0)), nnx.Param))
 
 

@@ -18,7 +18,7 @@ from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.step import Metrics, TrainState, batch_loss, make_train_step
 
-MODEL = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig(4, (16, 32), (0, 1)))
+MODEL = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)))
 HOW = Preprocessing(16)
 V, T = 12, 6
 

@@ -1,0 +1,1 @@
+"""Published weights as parameters of ours."""
