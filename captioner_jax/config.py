@@ -72,6 +72,9 @@ class ModelConfig:
     """F, the inner width of the feed-forward network."""
     layers: Positive = 2
     """L, decoder blocks."""
+    fusion: Literal["cross", "concat", "weighted", "sigmoid"] = "cross"
+    """How image features F meet text features T: words attend to cells; one sequence [F; T]; what a word sees and what
+    it knows, weighted by sigma(W_F F + W_T T); or that sigma alone."""
     position_scale: Annotated[float, Gt(0)] = 3.0
     """How loud the places of image cells are beside their contents."""
     dropout: Share = 0.0

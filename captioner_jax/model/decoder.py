@@ -8,8 +8,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, MultiHeadAttention, causal_mask, padding_mask
-from captioner_jax.model.layers import FeedForward, dropout
+from captioner_jax.model.attention import KeyValue, causal_mask, padding_mask
+from captioner_jax.model.fusion import make_block
+from captioner_jax.model.layers import dropout
 from captioner_jax.model.position import sinusoids
 
 
@@ -20,64 +21,23 @@ class Cache(NamedTuple):
     length: Int[Array, ""]
 
 
-class DecoderBlock(nnx.Module):
-    """Self-attention, cross-attention and feed-forward, each added to what it read (Vaswani et al. 2017, section 3.1).
-
-    Normalisation comes before each sublayer, not after it: Xiong et al. 2020, "On Layer Normalization in the
-    Transformer Architecture", equation of the Pre-LN block in table 1.
-    """
-
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.norm_1 = nnx.LayerNorm(config.width, rngs=rngs)
-        self.self_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
-        self.norm_2 = nnx.LayerNorm(config.width, rngs=rngs)
-        self.cross_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
-        self.norm_3 = nnx.LayerNorm(config.width, rngs=rngs)
-        self.mlp = FeedForward(config.width, config.feed_forward, rngs=rngs)
-        self.dropout = config.dropout
-
-    def __call__(
-        self,
-        x: Float[Array, "BK T D"],
-        memory: KeyValue,
-        mask: Bool[Array, "#BK 1 T P"],
-        past: KeyValue | None = None,
-        start: Int[Array, ""] | int = 0,
-        rngs: nnx.Rngs | None = None,
-    ) -> tuple[Float[Array, "BK T D"], KeyValue]:
-        """T new positions, and the keys and values of all P positions that they may look at.
-
-        Without a `past`, the new positions are all there are (P = T). With one, their keys and values are written
-        into it from position `start` on.
-        """
-        h = self.norm_1(x)
-        words = self.self_attention.project(h)
-        if past is not None:
-            words = past.write(words, jnp.asarray(start))
-        x = x + dropout(self.self_attention(h, words, mask), self.dropout, rngs)
-        x = x + dropout(self.look(self.norm_2(x), memory), self.dropout, rngs)
-        x = x + dropout(self.mlp(self.norm_3(x)), self.dropout, rngs)
-        return x, words
-
-    def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
-        """Cross-attention of B*K sequences to B memories: the K beams of an image are but more queries of it."""
-        images, width = memory.keys.shape[0], x.shape[-1]
-        return self.cross_attention(x.reshape(images, -1, width), memory).reshape(x.shape)
-
-
 class Decoder(nnx.Module):
     """Word embedding, L blocks, and the same embedding as output matrix (Vaswani et al. 2017, section 3.4)."""
 
     def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
         spread = nnx.initializers.normal(stddev=config.width**-0.5)
         self.embed = nnx.Embed(vocabulary, config.width, embedding_init=spread, rngs=rngs)
-        self.blocks = nnx.List([DecoderBlock(config, rngs=rngs) for _ in range(config.layers)])
+        self.blocks = nnx.List([make_block(config, rngs=rngs) for _ in range(config.layers)])
         self.norm = nnx.LayerNorm(config.width, rngs=rngs)
         self.dropout = config.dropout
 
-    def project(self, memory: Float[Array, "B S D"]) -> list[KeyValue]:
+    def project(self, memory: Float[Array, "B S D"], rngs: nnx.Rngs | None = None) -> list[KeyValue]:
         """The memory's keys and values for each layer: once an image, whatever is decoded from it."""
-        return [block.cross_attention.project(memory) for block in self.blocks]
+        layers = []
+        for block in self.blocks:
+            cells, memory = block.meet(memory, rngs)
+            layers.append(cells)
+        return layers
 
     def empty_cache(self, sequences: int, length: int) -> Cache:
         """Room for `sequences` captions of up to `length` positions."""

@@ -20,9 +20,9 @@ CONFIG = ModelConfig(
 V, T = 11, 6
 
 
-@pytest.fixture(scope="module")
-def captioner():
-    return Captioner(CONFIG, V, rngs=nnx.Rngs(0))
+@pytest.fixture(scope="module", params=["cross", "concat", "weighted", "sigmoid"])
+def captioner(request):
+    return Captioner(dataclasses.replace(CONFIG, fusion=request.param), V, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +61,14 @@ def test_several_captions_of_an_image_share_its_memory(captioner, images, words)
     alone = captioner(images, words, jnp.ones_like(words, bool))
     twice = jnp.repeat(words, 2, axis=0)
     np.testing.assert_allclose(captioner(images, twice, twice != PAD)[::2], alone, rtol=1e-5, atol=1e-6)
+
+
+def test_gradients_reach_the_image_from_every_word(captioner, images, words):
+    def word_3(images):
+        return captioner(images, words, jnp.ones_like(words, bool))[:, 3].var()
+
+    reached = jnp.abs(jax.grad(word_3)(images)).sum((1, 2, 3))
+    assert (reached > 1e-6).all()
 
 
 def test_one_beam_is_greedy(captioner, images):

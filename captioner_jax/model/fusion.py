@@ -1,0 +1,196 @@
+r"""How image features F meet text features T: decoder blocks that are alike in all but this.
+
+    cross      each word asks the image by cross-attention                    (Vaswani et al. 2017, section 3.1)
+    concat     one self-attention over [F; T], the image being a prefix       (Liu et al. 2018; Dong et al. 2019)
+    weighted   what the word asks of the image and the word itself, weighted by sigma(W_F F + W_T T)
+    sigmoid    sigma(W_F F + W_T T) alone
+
+A block meets an image's memory first (`meet`), once for all that is written of it; then words, T at a time.
+Normalisation comes before each sublayer, not after it: Xiong et al. 2020, "On Layer Normalization in the Transformer
+Architecture", equation of the Pre-LN block in table 1.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from captioner_jax.config import ModelConfig
+from captioner_jax.model.attention import KeyValue, MultiHeadAttention
+from captioner_jax.model.layers import FeedForward, dropout
+
+
+class CrossBlock(nnx.Module):
+    """Self-attention, cross-attention, feed-forward, each added to what it read (Vaswani et al. 2017, section 3.1)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.norm_1 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.self_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
+        self.norm_2 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.cross_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
+        self.norm_3 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.mlp = FeedForward(config.width, config.feed_forward, rngs=rngs)
+        self.dropout = config.dropout
+
+    def meet(
+        self, memory: Float[Array, "B S D"], rngs: nnx.Rngs | None = None
+    ) -> tuple[KeyValue, Float[Array, "B S D"]]:
+        """The memory as this block's words attend to it, and as the next block meets it."""
+        return self.cross_attention.project(memory), memory
+
+    def __call__(
+        self,
+        x: Float[Array, "BK T D"],
+        memory: KeyValue,
+        mask: Bool[Array, "#BK 1 T P"],
+        past: KeyValue | None = None,
+        start: Int[Array, ""] | int = 0,
+        rngs: nnx.Rngs | None = None,
+    ) -> tuple[Float[Array, "BK T D"], KeyValue]:
+        """T new positions, and the keys and values of all P positions that they may look at.
+
+        Without a `past`, the new positions are all there are (P = T). With one, their keys and values are written
+        into it from position `start` on.
+        """
+        h = self.norm_1(x)
+        words = _with_past(self.self_attention.project(h), past, start)
+        x = x + dropout(self.self_attention(h, words, mask), self.dropout, rngs)
+        x = x + dropout(self.look(self.norm_2(x), memory), self.dropout, rngs)
+        x = x + dropout(self.mlp(self.norm_3(x)), self.dropout, rngs)
+        return x, words
+
+    def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
+        """Cross-attention of B*K sequences to B memories: the K beams of an image are but more queries of it."""
+        images, width = memory.keys.shape[0], x.shape[-1]
+        return self.cross_attention(x.reshape(images, -1, width), memory).reshape(x.shape)
+
+
+class WeightedBlock(CrossBlock):
+    r"""A CrossBlock in which each word weighs what it saw against what it knew.
+
+    $$g = \sigma(W_F F + W_T T + b), \qquad \mathrm{Fusion}(F, T) = g \odot F + (1 - g) \odot T$$
+
+    T [T D] are the words as this sublayer reads them (normalised); F [T D] is the image as each of them asks for it,
+    pooled over the cells by cross-attention. The gate g lies between 0 and 1 in each channel of each word: 1 takes the
+    image, 0 the text, so that a word such as "of" need take nothing from the picture (Arevalo et al. 2017, "Gated
+    Multimodal Units for Information Fusion", section 3.1).
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        super().__init__(config, rngs=rngs)
+        self.w_f = nnx.Linear(config.width, config.width, use_bias=False, rngs=rngs)
+        self.w_t = nnx.Linear(config.width, config.width, rngs=rngs)
+
+    def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
+        """The fusion of B*K sequences with B memories."""
+        seen = super().look(x, memory)
+        gate = self.gate(seen, x)
+        return gate * seen + (1 - gate) * x
+
+    def gate(self, seen: Float[Array, "BK T D"], x: Float[Array, "BK T D"]) -> Float[Array, "BK T D"]:
+        """sigma(W_F F + W_T T + b)."""
+        return jax.nn.sigmoid(self.w_f(seen) + self.w_t(x))
+
+
+class SigmoidBlock(WeightedBlock):
+    r"""$$\mathrm{Fusion}(F, T) = \sigma(W_F F + W_T T + b)$$ to the letter: the gate, without the two that it weighs.
+
+    What it adds to the words lies between 0 and 1 and is a joint feature of image and word, not a share of either.
+    """
+
+    def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
+        """The fusion of B*K sequences with B memories."""
+        return self.gate(CrossBlock.look(self, x, memory), x)
+
+
+class ConcatBlock(nnx.Module):
+    r"""One self-attention over [F; T] and a feed-forward, for cells and words alike.
+
+    Cells see each other; words see all cells and the words before (`prefix_mask`): the prefix of Liu et al. 2018,
+    "Generating Wikipedia by Summarizing Long Sequences", and of Dong et al. 2019, "Unified Language Model
+    Pre-training", figure 1. Since cells see no word, they pass through the block once an image (`meet`), and words then
+    attend to their keys and values as they do to those of earlier words.
+    """
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        self.norm_1 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.self_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
+        self.norm_2 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.mlp = FeedForward(config.width, config.feed_forward, rngs=rngs)
+        self.dropout = config.dropout
+
+    def meet(
+        self, memory: Float[Array, "B S D"], rngs: nnx.Rngs | None = None
+    ) -> tuple[KeyValue, Float[Array, "B S D"]]:
+        """The cells' keys and values, and the cells as they leave this block."""
+        h = self.norm_1(memory)
+        cells = self.self_attention.project(h)
+        memory = memory + dropout(self.self_attention(h, cells), self.dropout, rngs)
+        return cells, memory + dropout(self.mlp(self.norm_2(memory)), self.dropout, rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "BK T D"],
+        memory: KeyValue,
+        mask: Bool[Array, "#BK 1 T P"],
+        past: KeyValue | None = None,
+        start: Int[Array, ""] | int = 0,
+        rngs: nnx.Rngs | None = None,
+    ) -> tuple[Float[Array, "BK T D"], KeyValue]:
+        """T new positions, and the keys and values of all P words that they may look at; as in `CrossBlock`."""
+        h = self.norm_1(x)
+        words = _with_past(self.self_attention.project(h), past, start)
+        q = jnp.einsum("btd,dnh->btnh", h, self.self_attention.w_q[...])
+        heads = attention_to_both(q, memory, words, mask)
+        x = x + dropout(jnp.einsum("btnh,nhd->btd", heads, self.self_attention.w_o[...]), self.dropout, rngs)
+        x = x + dropout(self.mlp(self.norm_2(x)), self.dropout, rngs)
+        return x, words
+
+
+Block = CrossBlock | ConcatBlock
+
+
+def make_block(config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
+    """The block that `config.fusion` names."""
+    match config.fusion:
+        case "cross":
+            return CrossBlock(config, rngs=rngs)
+        case "weighted":
+            return WeightedBlock(config, rngs=rngs)
+        case "sigmoid":
+            return SigmoidBlock(config, rngs=rngs)
+        case "concat":
+            return ConcatBlock(config, rngs=rngs)
+
+
+def prefix_mask(cells: int, words: int) -> Bool[Array, "1 1 L L"]:
+    """Over [F; T], L = cells + words positions: a cell sees all cells, a word these and the words up to itself."""
+    at = jnp.arange(cells + words)
+    is_cell, is_word, before = at[None, :] < cells, at[:, None] >= cells, at[None, :] <= at[:, None]
+    return (is_cell | (is_word & before))[None, None]
+
+
+def attention_to_both(
+    q: Float[Array, "BK T N H"], cells: KeyValue, words: KeyValue, mask: Bool[Array, "#BK 1 T P"]
+) -> Float[Array, "BK T N H"]:
+    r"""$$\mathrm{softmax}\left(\frac{Q\,[K_F; K_T]^\top}{\sqrt{d_k}}\right) [V_F; V_T]$$
+
+    of B*K sequences to the S cells of B images, which each image's K sequences share, and to P words of their own.
+    """
+    images, (sequences, length, heads, head_size) = cells.keys.shape[0], q.shape
+    q = q.reshape(images, -1, length, heads, head_size) / math.sqrt(head_size)
+    keys, values = (x.reshape(images, -1, *x.shape[1:]) for x in words)
+    to_cells = jnp.einsum("bktnh,bsnh->bknts", q, cells.keys, preferred_element_type=jnp.float32)
+    to_words = jnp.einsum("bktnh,bkpnh->bkntp", q, keys, preferred_element_type=jnp.float32)
+    mask = jnp.broadcast_to(mask, (sequences, *mask.shape[1:])).reshape(images, -1, *mask.shape[1:])
+    to_words = jnp.where(mask, to_words, jnp.finfo(to_words.dtype).min)
+    weights = jax.nn.softmax(jnp.concatenate([to_cells, to_words], axis=-1), axis=-1).astype(values.dtype)
+    of_cells, of_words = jnp.split(weights, [cells.keys.shape[1]], axis=-1)
+    read = jnp.einsum("bknts,bsnh->bktnh", of_cells, cells.values) + jnp.einsum("bkntp,bkpnh->bktnh", of_words, values)
+    return read.reshape(sequences, length, heads, head_size)
+
+
+def _with_past(new: KeyValue, past: KeyValue | None, start: Int[Array, ""] | int) -> KeyValue:
+    return new if past is None else past.write(new, jnp.asarray(start))
