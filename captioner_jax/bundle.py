@@ -98,9 +98,9 @@ def newest(runs: Path) -> Path:
 
 @functools.cache
 def abstract(model: ModelConfig, vocabulary: int) -> tuple[nnx.GraphDef[Captioner], dict[Any, Any]]:
-    """The model's structure, and its parameters as shapes and types only."""
+    """The model's structure, and its variables, statistics among them, as shapes and types only."""
     captioner = nnx.eval_shape(lambda: Captioner(model, vocabulary, rngs=nnx.Rngs(0)))
-    graphdef, parameters = nnx.split(captioner, nnx.Param)
+    graphdef, parameters = nnx.split(captioner)
     return graphdef, nnx.to_pure_dict(parameters)
 
 

@@ -21,13 +21,15 @@ NotNegative = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Criterion = Literal["cider_d", "loss", "true"]
 
+# fmt: off
 EncoderKind = Literal[
     "convnet",
-    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
-    *("vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"),
-    *("densenet121", "densenet169", "densenet201"),
-    *("vit_s16", "vit_b16", "clip_b32", "clip_b16", "clip_l14"),
+    "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
+    "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn",
+    "densenet121", "densenet169", "densenet201",
+    "vit_s16", "vit_b16", "clip_b32", "clip_b16", "clip_l14",
 ]
+# fmt: on
 
 _STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
 
@@ -167,6 +169,10 @@ class DataConfig:
     cache: str | None = None
     """Folder for training images decoded and scaled down once, in place of decoding them in every epoch. Remove it
     where images were changed under their old names."""
+    features: str | None = None
+    """Folder for what a frozen encoder makes of the training and validation images: computed once, then trained on."""
+    views: Positive = 1
+    """data.features: views of each training image, the first as evaluation sees it, the others augmented."""
     workers: NotNegative = 0
     """Processes that decode images; 0 decodes in threads of this one."""
     on_error: Literal["skip", "stop"] = "skip"
@@ -187,6 +193,14 @@ class TrainConfig:
     """At its height, after the warm-up; of AdamW."""
     matrix_learning_rate: Annotated[float, Gt(0)] | None = None
     """If set, hidden layers' matrices and kernels learn by Muon, at this height, and only the rest by AdamW."""
+    encoder_frozen: bool = False
+    """Whether the encoder stays as it was published, and only the rest learns."""
+    encoder_from: NotNegative = 0
+    """Step from which an encoder that is not frozen learns."""
+    encoder_learning_rate: Annotated[float, Gt(0)] | None = None
+    """If set, the encoder learns by AdamW, at this height."""
+    encoder_layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Each stage (vit, clip: block) of a classic encoder learns by this factor slower than the one after it."""
     warmup: NotNegative = 200
     """Steps over which the learning rates rise from zero; they fall along a cosine to zero afterwards."""
     weight_decay: Annotated[float, Ge(0)] = 0.05

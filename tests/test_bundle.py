@@ -22,7 +22,7 @@ MODEL = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=Encode
 def saved(tmp_path):
     tokenizer = train_words(["a red dog"], 1)
     captioner = Captioner(MODEL, len(tokenizer), rngs=nnx.Rngs(0))
-    parameters = nnx.to_pure_dict(nnx.split(captioner, nnx.Param)[1])
+    parameters = nnx.to_pure_dict(nnx.state(captioner))
     whole = Bundle(MODEL, Preprocessing(16), 6, tokenizer, parameters, {"loss": 1.5}, {"step": 3})
     whole.save(tmp_path / "run" / "captioner")
     return whole, tmp_path / "run" / "captioner"
@@ -35,7 +35,7 @@ def test_what_is_saved_is_loaded(saved):
     assert (again.model, again.preprocessing, again.max_length) == (MODEL, Preprocessing(16), 6)
     assert (again.scores, again.training) == ({"loss": 1.5}, {"step": 3})
     assert again.tokenizer.encode("a red dog", 6).tolist() == whole.tokenizer.encode("a red dog", 6).tolist()
-    assert again.graphdef == nnx.split(Captioner(MODEL, len(whole.tokenizer), rngs=nnx.Rngs(1)), nnx.Param)[0]
+    assert again.graphdef == nnx.graphdef(Captioner(MODEL, len(whole.tokenizer), rngs=nnx.Rngs(1)))
 
 
 def test_another_takes_its_place_and_nothing_is_left_over(saved):

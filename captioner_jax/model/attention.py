@@ -75,8 +75,11 @@ class MultiHeadAttention(nnx.Module):
     projected (`project`), so that a memory, or the words before, need projecting only once.
     """
 
-    def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
-        """Raises ValueError where `width` D does not divide into `heads` N heads of equal size H."""
+    def __init__(self, width: int, heads: int, *, bias: bool = False, rngs: nnx.Rngs):
+        """`bias` adds one to each projection, as later networks do.
+
+        Raises ValueError where `width` D does not divide into `heads` N heads of equal size H.
+        """
         if width % heads:
             raise ValueError(f"a width of {width} does not divide into {heads} heads")
         head_size = width // heads
@@ -86,17 +89,39 @@ class MultiHeadAttention(nnx.Module):
         self.w_k = nnx.Param(split(rngs.params(), (width, heads, head_size)))
         self.w_v = nnx.Param(split(rngs.params(), (width, heads, head_size)))
         self.w_o = nnx.Param(merge(rngs.params(), (heads, head_size, width)))
+        self.bias = Biases(width, heads) if bias else None
 
     def project(self, source: Float[Array, "B S D"]) -> KeyValue:
         """K W^K and V W^V of a source."""
         keys = jnp.einsum("bsd,dnh->bsnh", source, self.w_k[...])
         values = jnp.einsum("bsd,dnh->bsnh", source, self.w_v[...])
+        if self.bias is not None:
+            keys, values = keys + self.bias.k[...][None, None], values + self.bias.v[...][None, None]
         return KeyValue(keys, values)
 
     def __call__(
         self, x: Float[Array, "B T D"], source: KeyValue, mask: Bool[Array, "#B #N #T S"] | None = None
     ) -> Float[Array, "B T D"]:
         """What each of the T queries x W^Q reads from a projected source of S positions."""
+        return self.merge(attention(self.queries(x), source.keys, source.values, mask))
+
+    def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
+        """x W^Q."""
         q = jnp.einsum("btd,dnh->btnh", x, self.w_q[...])
-        heads = attention(q, source.keys, source.values, mask)
-        return jnp.einsum("btnh,nhd->btd", heads, self.w_o[...])
+        return q if self.bias is None else q + self.bias.q[...][None, None]
+
+    def merge(self, heads: Float[Array, "B T N H"]) -> Float[Array, "B T D"]:
+        """Concat(head_1 ... head_N) W^O."""
+        out = jnp.einsum("btnh,nhd->btd", heads, self.w_o[...])
+        return out if self.bias is None else out + self.bias.o[...][None, None]
+
+
+class Biases(nnx.Module):
+    """Those of the four projections of a `MultiHeadAttention`."""
+
+    def __init__(self, width: int, heads: int):
+        head_size = width // heads
+        self.q = nnx.Param(jnp.zeros((heads, head_size)))
+        self.k = nnx.Param(jnp.zeros((heads, head_size)))
+        self.v = nnx.Param(jnp.zeros((heads, head_size)))
+        self.o = nnx.Param(jnp.zeros(width))

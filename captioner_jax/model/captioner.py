@@ -5,8 +5,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import KeyValue
-from captioner_jax.model.convnet import ConvNet
 from captioner_jax.model.decoder import Decoder
+from captioner_jax.model.encoder import make_encoder
 from captioner_jax.model.position import grid_sinusoids
 
 
@@ -18,22 +18,26 @@ class Captioner(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
-        self.encoder = ConvNet(config.encoder, rngs=rngs)
+        self.encoder = make_encoder(config.encoder, rngs=rngs)
         # A grid has few cells: most frequencies of the encoding hardly change across it, and the rest would be drowned.
         self.position_scale = config.position_scale
-        self.into_memory = nnx.Linear(config.encoder.widths[-1], config.width, rngs=rngs)
+        self.into_memory = nnx.Linear(self.encoder.channels, config.width, rngs=rngs)
         self.decoder = Decoder(config, vocabulary, rngs=rngs)
 
-    def encode(self, images: Float[Array, "B Y X 3"]) -> Float[Array, "B S D"]:
+    def see(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
+        """The encoder's cells."""
+        return self.encoder(images, rngs)
+
+    def encode(self, cells: Float[Array, "B y x C"]) -> Float[Array, "B S D"]:
         """The memory: S = y * x cells of width D, row by row, each with its place added."""
-        cells = self.into_memory(self.encoder(images))
+        cells = self.into_memory(cells)
         batch, height, width, channels = cells.shape
         cells = cells + self.position_scale * grid_sinusoids(height, width, channels)[None]
         return cells.reshape(batch, height * width, channels)
 
-    def memory(self, images: Float[Array, "B Y X 3"]) -> list[KeyValue]:
-        """The memory as each decoder layer attends to it."""
-        return self.decoder.project(self.encode(images))
+    def memory(self, cells: Float[Array, "B y x C"], rngs: nnx.Rngs | None = None) -> list[KeyValue]:
+        """The memory as each decoder layer attends to it; dropout if `rngs`."""
+        return self.decoder.project(self.encode(cells), rngs)
 
     def __call__(
         self,
@@ -43,4 +47,4 @@ class Captioner(nnx.Module):
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "BG T V"]:
         """Logits of each next word of G captions an image (captions of one image in a row); dropout if `rngs`."""
-        return self.decoder(inputs, is_word, self.memory(images), rngs)
+        return self.decoder(inputs, is_word, self.memory(self.see(images, rngs), rngs), rngs)

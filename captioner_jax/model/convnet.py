@@ -126,9 +126,11 @@ class ConvNet(nnx.Module):
                 layers.append(Shrink(config.widths[stage - 1], width, rngs=rngs))
             layers += [ResidualBlock(width, rngs=rngs) for _ in range(blocks)]
         self.layers = nnx.List(layers)
-        self.norm = group_norm(config.widths[-1], rngs)
+        self.channels = config.widths[-1]
+        self.norm = group_norm(self.channels, rngs)
 
-    def __call__(self, images: Float[Array, "B Y X 3"]) -> Float[Array, "B y x C"]:
+    def __call__(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
+        """The same in training (`rngs`) as elsewhere."""
         x = self.stem(images)
         for layer in self.layers:
             x = layer(x)

@@ -142,9 +142,8 @@ class ConcatBlock(nnx.Module):
         """T new positions, and the keys and values of all P words that they may look at; as in `CrossBlock`."""
         h = self.norm_1(x)
         words = _with_past(self.self_attention.project(h), past, start)
-        q = jnp.einsum("btd,dnh->btnh", h, self.self_attention.w_q[...])
-        heads = attention_to_both(q, memory, words, mask)
-        x = x + dropout(jnp.einsum("btnh,nhd->btd", heads, self.self_attention.w_o[...]), self.dropout, rngs)
+        heads = attention_to_both(self.self_attention.queries(h), memory, words, mask)
+        x = x + dropout(self.self_attention.merge(heads), self.dropout, rngs)
         x = x + dropout(self.mlp(self.norm_2(x)), self.dropout, rngs)
         return x, words
 

@@ -41,7 +41,9 @@ def every_caption():
 @pytest.mark.parametrize("power", [0.0, 0.7, 1.0])
 def test_exhaustive(captioner, images, power):
     captions = np.array(list(every_caption()))
-    found = beam_search(captioner.decoder, captioner.memory(images), T, beams=len(captions), length_power=power)
+    found = beam_search(
+        captioner.decoder, captioner.memory(captioner.see(images)), T, beams=len(captions), length_power=power
+    )
     inputs = jnp.concatenate([jnp.full((len(captions), 1), START), captions[:, :-1]], axis=1)
     for i in range(2):
         logits = captioner(jnp.repeat(images[i : i + 1], len(captions), 0), inputs, inputs != PAD)
@@ -55,6 +57,6 @@ def test_exhaustive(captioner, images, power):
 
 
 def test_a_batch_is_as_good_as_one_at_a_time(captioner, images):
-    together = greedy(captioner.decoder, captioner.memory(images), T).tokens
-    apart = [greedy(captioner.decoder, captioner.memory(images[i : i + 1]), T).tokens for i in range(2)]
+    together = greedy(captioner.decoder, captioner.memory(captioner.see(images)), T).tokens
+    apart = [greedy(captioner.decoder, captioner.memory(captioner.see(images[i : i + 1])), T).tokens for i in range(2)]
     np.testing.assert_array_equal(together, np.concatenate(apart))

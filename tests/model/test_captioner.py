@@ -51,7 +51,7 @@ def test_padding_changes_nothing(captioner, images, words):
 
 def test_cached_decoding_equals_the_full_forward(captioner, images, words):
     full = captioner(images, words, jnp.ones_like(words, bool))
-    memory, cache = captioner.memory(images), captioner.decoder.empty_cache(3, T)
+    memory, cache = captioner.memory(captioner.see(images)), captioner.decoder.empty_cache(3, T)
     for t in range(T):
         logits, cache = captioner.decoder.step(words[:, t], memory, cache)
         np.testing.assert_allclose(logits, full[:, t], rtol=1e-4, atol=1e-5)
@@ -72,13 +72,13 @@ def test_gradients_reach_the_image_from_every_word(captioner, images, words):
 
 
 def test_one_beam_is_greedy(captioner, images):
-    memory = captioner.memory(images)
+    memory = captioner.memory(captioner.see(images))
     one = beam_search(captioner.decoder, memory, T, beams=1)
     np.testing.assert_array_equal(one.tokens, greedy(captioner.decoder, memory, T).tokens)
 
 
 def test_scores_are_log_probabilities_of_what_was_found(captioner, images):
-    memory = captioner.memory(images)
+    memory = captioner.memory(captioner.see(images))
     found = beam_search(captioner.decoder, memory, T, beams=3, length_power=0.0)
     assert (np.diff(np.asarray(found.scores), axis=1) <= 0).all()
     for k in range(3):
@@ -92,15 +92,15 @@ def test_scores_are_log_probabilities_of_what_was_found(captioner, images):
 
 
 def test_nothing_follows_the_end(captioner, images):
-    tokens = np.asarray(greedy(captioner.decoder, captioner.memory(images), 12).tokens)
+    tokens = np.asarray(greedy(captioner.decoder, captioner.memory(captioner.see(images)), 12).tokens)
     ended = np.cumsum(tokens == END, axis=-1) - (tokens == END) > 0
     assert (tokens[ended] == PAD).all()
 
 
 def test_places_are_added_as_loud_as_configured():
-    images = jax.random.normal(jax.random.key(0), (1, 16, 24, 3))
+    cells = jax.random.normal(jax.random.key(0), (1, 2, 3, 32))
     quiet, loud = (
-        Captioner(dataclasses.replace(CONFIG, position_scale=scale), V, rngs=nnx.Rngs(0)).encode(images)
+        Captioner(dataclasses.replace(CONFIG, position_scale=scale), V, rngs=nnx.Rngs(0)).encode(cells)
         for scale in (1.0, 3.0)
     )
     np.testing.assert_allclose((loud - quiet)[0], 2 * grid_sinusoids(2, 3, 16).reshape(6, 16), atol=1e-5)

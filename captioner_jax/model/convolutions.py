@@ -1,0 +1,148 @@
+"""What the classic convolutional encoders are built of: convolution, batch normalisation, pooling."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from captioner_jax.config import EncoderConfig
+
+EPSILON = 1e-5
+MOMENTUM = 0.1
+"""Share of the newest batch in the running statistics; PyTorch's way of counting, 1 - momentum in other places."""
+
+# Gradients keep their size on the way back (He et al. 2015, "Delving Deep into Rectifiers", equation 14).
+he_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+Stage = TypeVar("Stage")
+
+
+def first_stages(table: Sequence[Stage], config: EncoderConfig) -> Sequence[Stage]:
+    """The stages of a network that are used. Raises ValueError where it is to end after more than it has."""
+    if config.ends_after is not None and config.ends_after > len(table):
+        raise ValueError(f"{config.kind} has {len(table)} stages and cannot end after {config.ends_after}")
+    return table[: config.ends_after]
+
+
+def convolve(
+    x: Float[Array, "B Y X C"], kernel: Float[Array, "size size C D"], stride: int = 1
+) -> Float[Array, "B y x D"]:
+    """Padded with zeros by half the kernel on every side, whatever the stride, as PyTorch's networks are.
+
+    With a kernel of 1x1 it is a matrix product, which is faster on CPU written so; what a stride leaves out never
+    enters it.
+    """
+    kernel = kernel.astype(x.dtype)
+    size = kernel.shape[0]
+    if size == 1:
+        return jnp.einsum("byxc,cd->byxd", x[:, ::stride, ::stride], kernel[0, 0])
+    padding = [(size // 2, size // 2)] * 2
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def max_pool(x: Float[Array, "B Y X C"], size: int, *, stride: int, padding: int = 0) -> Float[Array, "B y x C"]:
+    """The largest of each window; windows may reach over the edges by `padding`."""
+    edges = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
+    # The literal: JAX would not know the gradient if the least value came as an array.
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, size, size, 1), (1, stride, stride, 1), edges)
+
+
+class Conv(nnx.Module):
+    """A convolution, its kernel `size` cells wide (odd), with or without a bias."""
+
+    def __init__(self, into: int, out: int, size: int, *, stride: int = 1, biased: bool = False, rngs: nnx.Rngs):
+        self.kernel = nnx.Param(he_normal(rngs.params(), (size, size, into, out)))
+        self.bias = nnx.Param(jnp.zeros(out)) if biased else None
+        self.stride = stride
+
+    def __call__(self, x: Float[Array, "B Y X C"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x D"]:
+        """In training, where there are `rngs`, the same as elsewhere."""
+        y = convolve(x, self.kernel[...], self.stride)
+        return y if self.bias is None else y + _of_channels(self.bias[...]).astype(y.dtype)
+
+
+class BatchNorm(nnx.Module):
+    r"""$$y = \gamma\, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta$$ in each channel (Ioffe and Szegedy 2015,
+    "Batch Normalization", algorithm 1).
+
+    While it is trained, mu and sigma^2 are those of the batch, over all its images and cells (under `jit` of the
+    whole batch, on however many devices it lies), and the running statistics follow them in place. In inference, or
+    always where it is not trained, they are the running ones (algorithm 2). All in float32, whatever the type of x.
+    """
+
+    def __init__(self, channels: int, *, trained: bool):
+        self.scale = nnx.Param(jnp.ones(channels))
+        self.bias = nnx.Param(jnp.zeros(channels))
+        self.mean = nnx.BatchStat(jnp.zeros(channels))
+        self.variance = nnx.BatchStat(jnp.ones(channels))
+        self.trained = trained
+
+    def __call__(self, x: Float[Array, "B y x C"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
+        gain, shift = self.of_batch(x) if self.learns(rngs) else self.of_running()
+        return (x.astype(jnp.float32) * _of_channels(gain) + _of_channels(shift)).astype(x.dtype)
+
+    def learns(self, rngs: nnx.Rngs | None) -> bool:
+        """Whether this is training, and statistics are trained in it."""
+        return self.trained and rngs is not None
+
+    def of_running(self) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """The norm by the running statistics as gain and shift: y = gain x + shift."""
+        return self._affine(self.mean[...], self.variance[...])
+
+    def of_batch(self, x: Float[Array, "B y x C"]) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        """The norm by the statistics of x as gain and shift; the running statistics take a step towards them.
+
+        The running variance is of the unbiased kind, n / (n - 1) times what the batch is normalised by.
+        """
+        x = x.astype(jnp.float32)
+        mean, variance = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
+        n = x.size // x.shape[-1]
+        self.mean[...] += MOMENTUM * (mean - self.mean[...])
+        self.variance[...] += MOMENTUM * (variance * n / max(n - 1, 1) - self.variance[...])
+        return self._affine(mean, variance)
+
+    def _affine(
+        self, mean: Float[Array, " C"], variance: Float[Array, " C"]
+    ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
+        gain = self.scale[...].astype(jnp.float32) * jax.lax.rsqrt(variance + EPSILON)
+        return gain, self.bias[...].astype(jnp.float32) - gain * mean
+
+
+class ConvNorm(Conv):
+    r"""A convolution and the batch normalisation of what it gives. By running statistics they are one convolution:
+
+    $$\mathrm{norm}(W * x) = (g W) * x + s$$ with gain g and shift s of each output channel (Ioffe and Szegedy 2015,
+    algorithm 2, line 11).
+    """
+
+    def __init__(
+        self,
+        into: int,
+        out: int,
+        size: int,
+        *,
+        stride: int = 1,
+        biased: bool = False,
+        trained: bool,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(into, out, size, stride=stride, biased=biased, rngs=rngs)
+        self.norm = BatchNorm(out, trained=trained)
+
+    def __call__(self, x: Float[Array, "B Y X C"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x D"]:
+        if self.norm.learns(rngs):
+            return self.norm(super().__call__(x), rngs)
+        gain, shift = self.norm.of_running()
+        if self.bias is not None:
+            shift += gain * self.bias[...].astype(jnp.float32)
+        kernel = self.kernel[...].astype(jnp.float32) * _of_channels(gain)
+        return convolve(x, kernel, self.stride) + _of_channels(shift).astype(x.dtype)
+
+
+def _of_channels(values: Float[Array, " C"]) -> Float[Array, "1 1 1 C"]:
+    return values[None, None, None]
