@@ -1,0 +1,27 @@
+"""An encoder of ours with published weights in it."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from captioner_jax.bundle import flat
+from captioner_jax.config import EncoderConfig
+from captioner_jax.model.encoder import make_encoder
+from captioner_jax.pretrained.load import Loaded, load_into
+
+
+def with_published(config: EncoderConfig, encoder: dict[Any, Any]) -> tuple[dict[Any, Any], Loaded]:
+    """The encoder's variables with those of `config.weights` in their places, and what is to be said of these.
+
+    Raises UserError where they cannot be had or are of another encoder.
+    """
+    whole = dataclasses.replace(config, ends_after=None)
+    complete = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: make_encoder(whole, rngs=nnx.Rngs(0)))))
+    own = flat(encoder)
+    shapes = [{name: leaf.shape for name, leaf in some.items()} for some in (own, flat(complete))]
+    loaded = load_into(config, *shapes)
+    leaves = [jnp.asarray(loaded.arrays.get(name, leaf)) for name, leaf in own.items()]
+    return jax.tree.unflatten(jax.tree.structure(encoder), leaves), loaded

@@ -1,0 +1,102 @@
+"""Files of published weights: tensors under the names that they were published by."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import safetensors
+
+from captioner_jax.errors import UserError
+from captioner_jax.pretrained.pth import PthError, read_pth
+
+KINDS = (".safetensors", ".pth", ".pt", ".bin")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+"""What the weights in a folder are called, those preferred first."""
+CARDS = ("preprocessor_config.json", "config.json")
+"""What files beside them may tell how pixels are to be normalised: of transformers, and of timm."""
+
+
+class Weights(NamedTuple):
+    """What a file of weights holds, and where it came from; `preprocessor` has `image_mean` and `image_std`."""
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, str]
+    origin: str
+    preprocessor: dict[str, Any] | None
+
+
+def read_weights(where: str) -> Weights:
+    """The weights in a file, a folder, or hf://OWNER/NAME[@REVISION][/FILE].
+
+    Raises UserError where there are none, where they are damaged or of another kind, and where the hub does not give
+    them.
+    """
+    if where.startswith("hf://"):
+        return _from_hub(where)
+    path = Path(where).expanduser()
+    if not path.is_dir():
+        return Weights(*_contents(path), str(path), None)
+    file = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
+    if file is None:
+        raise UserError(f"{path} holds no weights: wanted is {' or '.join(WEIGHTS)}; or name a file in it")
+    return Weights(*_contents(file), str(file), _preprocessor(path))
+
+
+def _from_hub(address: str) -> Weights:
+    try:
+        from captioner_jax.pretrained import hub
+    except ImportError as error:
+        raise UserError(f"{address} wants a library: pip install 'captioner-jax[hub]'") from error
+    fetched = hub.fetch(address, WEIGHTS, CARDS)
+    return Weights(*_contents(fetched.file), fetched.origin, _preprocessor(fetched.folder))
+
+
+def _contents(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and metadata."""
+    try:
+        match file.suffix:
+            case ".safetensors":
+                return _read_safetensors(file)
+            case ".pth" | ".pt" | ".bin":
+                return read_pth(file), {}
+    except PthError as error:
+        raise UserError(f"{file}: {error}") from error
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}") from error
+    if file.name.endswith(".safetensors.index.json"):
+        raise UserError(f"{file} lists weights in several files, which are not read: save them as one .safetensors")
+    raise UserError(f"{file} is of no kind that holds weights: wanted are {', '.join(KINDS)}")
+
+
+def _read_safetensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    try:
+        with safetensors.safe_open(file, framework="numpy") as content:
+            return {name: content.get_tensor(name) for name in content.keys()}, content.metadata() or {}  # noqa: SIM118
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{file} is damaged, or no .safetensors file: {error}. Get it once more") from error
+    except AttributeError as error:  # of NumPy, which has no type for numbers of 8 bits and fewer
+        raise UserError(f"{file} holds numbers of a type that is not read here: save them as float16") from error
+
+
+def _preprocessor(folder: Path) -> dict[str, Any] | None:
+    """What the cards in a folder tell of normalisation."""
+    for card in (folder / name for name in CARDS):
+        told = _json(card) if card.is_file() else {}
+        told = told.get("pretrained_cfg", told)
+        mean, deviation = (told.get(f"image_{key}", told.get(key)) for key in ("mean", "std"))
+        if mean is not None and deviation is not None:
+            return {"image_mean": mean, "image_std": deviation}
+    return None
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is damaged: it is no JSON object")
+    return content
