@@ -7,32 +7,31 @@ python train.py configs/NAME.toml --resume        go on from the newest checkpoi
 python train.py --help                            every setting
 """
 
+import functools
 import json
 import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
-from flax import nnx
 
 from captioner_jax import bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import Config, from_command_line
-from captioner_jax.data.images import Preprocessing
+from captioner_jax.data.features import Features, load_features, make_eye
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_batches, training_batches
 from captioner_jax.data.source import DataSet
 from captioner_jax.data.told import Told
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import for_people
 from captioner_jax.evaluation.baselines import entropies
 from captioner_jax.files import write_whole
-from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
+from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
 from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.progress import Progress
-from captioner_jax.training.step import TrainState, make_train_step
+from captioner_jax.training.step import make_train_step
 
 DEFAULT = Path(__file__).parent / "configs" / "shapes.toml"
 
@@ -50,10 +49,10 @@ def main(arguments: list[str]) -> int:
     told = Told.of(captions, tokenizer)
     check_batches(data.train, config.data, config.train)
     check_best(data.validation["validation"], config.evaluation.best)
-    graphdef, state = start(config, len(tokenizer))
+    beginning = begin(config, len(tokenizer))
     with Checkpoints(config) as checkpoints:
-        introduce(config, data, told)
-        train(config, data, told, tokenizer, graphdef, state, checkpoints)
+        introduce(config, data, told, beginning.encoder)
+        train(config, data, told, tokenizer, beginning, checkpoints)
     examine(config, data)
     return 0
 
@@ -63,31 +62,35 @@ def train(
     data: DataSet,
     told: Told,
     tokenizer: Tokenizer,
-    graphdef: nnx.GraphDef[Captioner],
-    state: TrainState,
+    beginning: Beginning,
     checkpoints: Checkpoints,
 ) -> None:
-    """From `state`, or from the newest checkpoint if there is one. The best captioner on validation images is kept."""
+    """From the beginning, or the newest checkpoint if there is one. The best captioner on validation images is kept."""
     settings = config.train
-    preprocessing = Preprocessing(config.data.image_size)
+    graphdef, state, preprocessing, _ = beginning
+    views = features(config, data, beginning)
     if checkpoints.latest is not None:
         state = checkpoints.restore(state)
     first = int(state.step)
-    train_step = make_train_step(graphdef, make_optimizer(settings), preprocessing, settings)
+    steps = [
+        make_train_step(graphdef, make_optimizer(settings), preprocessing, settings, encoder_learns=learns)
+        for learns in (False, True)
+    ]
     examiner = Examiner(config, graphdef, preprocessing, tokenizer)
     learning_rate = schedule(settings, settings.learning_rate)
-    batches = training_batches(data.train, told, config.data, settings, first=first)
+    batches = training_batches(data.train, told, config.data, settings, first=first, views=views.get("train"))
     with Progress(config.folder, first, settings.steps, settings.batch_size) as progress:
         step, last = first, first == settings.steps or checkpoints.out_of_patience(settings.patience)
         while not last:
-            state, metrics = train_step(state, next(batches))
+            encoder_learns = step >= settings.encoder_from and not settings.encoder_frozen
+            state, metrics = steps[encoder_learns](state, next(batches))
             progress.record(metrics)
             step += 1
             last = step == settings.steps
             if last or step % settings.log_every == 0:
                 progress.tell(learning_rate(step))
             if last or step % settings.evaluate_every == 0:
-                scores = examiner.score(data.validation, state.parameters, config.evaluation.images)
+                scores = examiner.score(data.validation, state.parameters, config.evaluation.images, views)
                 show(scores, config.evaluation.examples)
                 progress.write(values(scores))
                 if checkpoints.is_best(worth(scores["validation"], config.evaluation.best)):
@@ -102,20 +105,17 @@ def train(
                 progress.restart_clock()
 
 
-def start(config: Config, vocabulary: int) -> tuple[nnx.GraphDef[Captioner], TrainState]:
-    """The model's structure, and the state before the first step."""
-    try:
-        captioner = Captioner(config.model, vocabulary, rngs=nnx.Rngs(config.train.seed))
-        size = config.data.image_size
-        jax.eval_shape(captioner.encode, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
-    except ValueError as error:
-        raise UserError(f"model: {error}") from error
-    graphdef, parameters = nnx.split(captioner, nnx.Param)
-    parameters = nnx.to_pure_dict(parameters)
-    return graphdef, TrainState(jnp.asarray(0), parameters, make_optimizer(config.train).init(parameters))
+def features(config: Config, data: DataSet, beginning: Beginning) -> dict[str, Features]:
+    """What a frozen encoder makes of training and validation images, if that is asked for; made now if need be."""
+    if config.data.features is None:
+        return {}
+    eye = make_eye(beginning.graphdef, beginning.state.parameters, beginning.preprocessing)
+    keep = functools.partial(load_features, config=config.data, eye=eye, seed=config.train.seed)
+    validation = {name: keep(source, name, views=1) for name, source in data.validation.items()}
+    return validation | {"train": keep(data.train, "train", views=config.data.views)}
 
 
-def introduce(config: Config, data: DataSet, told: Told) -> None:
+def introduce(config: Config, data: DataSet, told: Told, encoder: str) -> None:
     """Says what is about to be trained, on what, and what it must beat."""
     if data.problems:
         file = config.folder / "problems.txt"
@@ -125,6 +125,7 @@ def introduce(config: Config, data: DataSet, told: Told) -> None:
     splits = {"train": data.train} | data.validation | data.test
     print(data.about)
     print("images: " + ", ".join(f"{len(source)} {name}" for name, source in splits.items()))
+    print(f"encoder: {encoder}")
     known = entropies(told.rows(config.data.max_length))
     print("entropy of the training captions, in nats a token:")
     print(f"  {known.unigram:.3f} by unigrams, {known.bigram:.3f} by bigrams; a captioner worth having needs fewer")

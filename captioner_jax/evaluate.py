@@ -20,6 +20,7 @@ from captioner_jax import bundle
 from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import DataConfig, Positive, from_dict
+from captioner_jax.data.features import make_sight
 from captioner_jax.data.load import load
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.errors import UserError, for_people
@@ -128,6 +129,7 @@ def _scores(captioner: Bundle, split: Source, options: Evaluate) -> Scores:
         captioner.tokenizer,
         data,
         batch_size=options.batch_size,
+        sight=make_sight(captioner.graphdef, captioner.preprocessing),
         loss_sums=make_evaluation_step(captioner.graphdef, captioner.preprocessing),
         write=write,
     )

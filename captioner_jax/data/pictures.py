@@ -49,6 +49,10 @@ class Cache:
         self.begin = index["begin"]
         self.problems: dict[str, str] = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
         self.pixels = np.memmap(folder / "pixels", np.uint8, "r")
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[type["Cache"], tuple[Path]]:
+        return Cache, (self.folder,)  # a worker process maps the file anew, rather than be sent all of it
 
     def read(self, i: int) -> Image.Image:
         height, width = self.sizes[i]

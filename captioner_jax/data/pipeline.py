@@ -8,16 +8,16 @@ from typing import NamedTuple
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
 from captioner_jax.config import DataConfig, TrainConfig
-from captioner_jax.data.augmentation import augment
-from captioner_jax.data.images import ImageError, open_image, to_square
+from captioner_jax.data.images import ImageError
 from captioner_jax.data.order import Order, ShardByShard, mixed
-from captioner_jax.data.pictures import Pictures, training_pictures
+from captioner_jax.data.pictures import training_pictures
 from captioner_jax.data.plan import Plan
 from captioner_jax.data.source import Example, Source
 from captioner_jax.data.told import Told
+from captioner_jax.data.views import Pixels, Views
 from captioner_jax.errors import UserError
 from captioner_jax.text.special import PAD
 from captioner_jax.text.tokenizer import Tokenizer
@@ -38,25 +38,25 @@ ALONE = Share()
 
 
 class Batch(NamedTuple):
-    """Images as bytes (they become [0,1] on the device), and G captions of each as U = T + 1 ids.
+    """Images as bytes (they become [0,1] on the device) or as an encoder's cells; G captions of each as U = T + 1 ids.
 
-    An example that cannot be used is a black image whose captions are all padding: it weighs nothing in the loss.
+    An example that cannot be used is an image of zeros whose captions are all padding: it weighs nothing in the loss.
     """
 
-    images: UInt8[np.ndarray, "B Y X 3"]
+    images: UInt8[np.ndarray, "B Y X 3"] | Float[np.ndarray, "B y x C"]
     tokens: Int[np.ndarray, "B G U"]
     usable: Bool[np.ndarray, " B"]
 
 
 class ToBatch:
-    """The number of a training batch becomes the batch: captions cut out, images decoded and augmented.
+    """The number of a training batch becomes the batch: captions cut out, images as `views` shows them.
 
     Rows are numbered through the whole batch, so that they are the same however many hosts share it.
     """
 
-    def __init__(self, source: Source, pictures: Pictures, plan: Plan, config: DataConfig, share: Share):
+    def __init__(self, source: Source, views: Views, plan: Plan, config: DataConfig, share: Share):
         self.source = source
-        self.pictures = pictures
+        self.views = views
         self.plan = plan
         self.config = config
         self.share = share
@@ -82,12 +82,11 @@ class ToBatch:
         """An image with its drawn captions."""
         told = self.plan.told
         try:
-            picture = self.pictures.read(int(image))
+            view = self.views.training(int(image), not told.sided[captions].any(), rng)
         except ImageError as error:
             self.name(int(image), error)
-            return unusable(self.config.image_size, len(captions), length)
-        pixels = augment(picture, self.config, not told.sided[captions].any(), rng)
-        return Batch(pixels, np.stack([told.row(caption, length) for caption in captions]), np.asarray(True))
+            return unusable(self.views, len(captions), length)
+        return Batch(view, np.stack([told.row(caption, length) for caption in captions]), np.asarray(True))
 
     def name(self, image: int, error: ImageError) -> None:
         """Says once, not once an epoch, that an image is of no use."""
@@ -103,28 +102,28 @@ class ToBatch:
 class FirstCaptions:
     """An example becomes a row of an evaluation batch: its first G captions, its image as `sample.py` sees it."""
 
-    def __init__(self, config: DataConfig, tokenizer: Tokenizer, captions: int):
-        self.config = config
+    def __init__(self, views: Views, length: int, tokenizer: Tokenizer, captions: int):
+        self.views = views
+        self.length = length
         self.tokenizer = tokenizer
         self.captions = captions
 
-    def __call__(self, element: Example) -> Batch:
-        size, length = self.config.image_size, self.config.max_length
-        row = unusable(size, self.captions, length)
+    def __call__(self, i: int, example: Example) -> Batch:
+        row = unusable(self.views, self.captions, self.length)
         try:
-            image = open_image(element.image, size)
+            view = self.views.evaluation(i, example)
         except ImageError as error:
-            log.warning("%s: %s", element.name, error)
+            log.warning("%s: %s", example.name, error)
             return row
-        for i, caption in enumerate(element.captions[: self.captions]):
-            row.tokens[i] = self.tokenizer.encode(caption, length)
-        return Batch(to_square(image, size), row.tokens, np.asarray(True))
+        for number, caption in enumerate(example.captions[: self.captions]):
+            row.tokens[number] = self.tokenizer.encode(caption, self.length)
+        return Batch(view, row.tokens, np.asarray(True))
 
 
-def unusable(size: int, captions: int, length: int) -> Batch:
+def unusable(views: Views, captions: int, length: int) -> Batch:
     """A row that weighs nothing."""
     tokens = np.full((captions, length + 1), PAD, np.int32)
-    return Batch(np.zeros((size, size, 3), np.uint8), tokens, np.asarray(False))
+    return Batch(views.nothing(), tokens, np.asarray(False))
 
 
 def stack(rows: list[Batch]) -> Batch:
@@ -151,33 +150,44 @@ def training_batches(
     *,
     first: int = 0,
     share: Share = ALONE,
+    views: Views | None = None,
 ) -> Iterator[Batch]:
     """A host's share of batches number `first`, `first` + 1, ... without end; `told` are the captions of `source`.
 
-    Raises UserError where a batch does not divide among the hosts.
+    Images are as `views` shows them; without it, pixels decoded and augmented. Raises UserError where a batch does not
+    divide among the hosts.
     """
     if train.batch_size % share.hosts:
         raise UserError(f"train.batch_size: {train.batch_size} images do not divide among {share.hosts} hosts")
     lengths = (*data.buckets, data.max_length)
     plan = Plan(told, _order(source, data, train.seed), train.batch_size, data.captions_per_image, lengths, train.seed)
-    to_batch = ToBatch(source, training_pictures(source, data), plan, data, share)
+    views = views or Pixels(data, training_pictures(source, data))
+    to_batch = ToBatch(source, views, plan, data, share)
     return iter(_read_ahead(grain.MapDataset.range(first, ENDLESS).map(to_batch), data.workers))
 
 
 def evaluation_batches(
-    source: Source, config: DataConfig, tokenizer: Tokenizer, *, batch_size: int, images: int | None = None
+    source: Source,
+    config: DataConfig,
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int,
+    images: int | None = None,
+    views: Views | None = None,
 ) -> Iterator[tuple[list[Example], Batch]]:
     """The first `images` of a split (or all) in order, with as many captions as the first has.
 
-    With each batch come its examples, as many as it has rows that are not filling.
+    Images are as `views` shows them; without it, pixels. With each batch come its examples, as many as it has rows that
+    are not filling.
     """
     count = len(source) if images is None else min(images, len(source))
     captions = len(source[0].captions)
-    row = FirstCaptions(config, tokenizer, captions)
-    filling = unusable(config.image_size, captions, config.max_length)
+    views = views or Pixels(config)
+    row = FirstCaptions(views, config.max_length, tokenizer, captions)
+    filling = unusable(views, captions, config.max_length)
     for start in range(0, count, batch_size):
         examples = [source[i] for i in range(start, min(start + batch_size, count))]
-        rows = [row(example) for example in examples]
+        rows = [row(start + i, example) for i, example in enumerate(examples)]
         rows += [filling] * (batch_size - len(rows))
         yield examples, stack(rows)
 

@@ -7,10 +7,12 @@ import numpy as np
 import tqdm
 
 from captioner_jax.config import DataConfig
+from captioner_jax.data.features import Sight
 from captioner_jax.data.pipeline import Batch, evaluation_batches
 from captioner_jax.data.shapes.scene import Scene
 from captioner_jax.data.shapes.truth import Verdict, judge
 from captioner_jax.data.source import Example, Source
+from captioner_jax.data.views import Views
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation.report import quick_scores
 from captioner_jax.generation.search import Found
@@ -45,15 +47,21 @@ def score_split(
     data: DataConfig,
     *,
     batch_size: int,
+    sight: Sight,
     loss_sums: Callable[[dict[Any, Any], Batch], tuple[Any, Any]],
     write: Callable[[dict[Any, Any], Any], Found],
     images: int | None = None,
+    views: Views | None = None,
 ) -> Scores:
-    """Scores of the first `images` of a split, or of all. Raises UserError where none of them can be used."""
+    """Scores of the first `images` of a split, or of all. Raises UserError where none of them can be used.
+
+    Each image is seen once, both for the loss and for what is written; it is as `views` shows it, or pixels.
+    """
     total = words = 0.0
     written: list[Written] = []
-    batches = evaluation_batches(source, data, tokenizer, batch_size=batch_size, images=images)
+    batches = evaluation_batches(source, data, tokenizer, batch_size=batch_size, images=images, views=views)
     for examples, batch in tqdm.tqdm(batches, "scoring", unit="batch", leave=False, disable=None):
+        batch = batch._replace(images=sight(parameters, batch.images))
         loss, count = loss_sums(parameters, batch)
         tokens = np.asarray(write(parameters, batch.images).tokens[:, 0])
         total, words = total + float(loss), words + float(count)

@@ -1,14 +1,17 @@
 """Looks at a captioner while it trains: scores, captions beside their references, the best one kept as a directory."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from flax import nnx
 
 from captioner_jax.bundle import Bundle
 from captioner_jax.config import Config, Criterion
+from captioner_jax.data.features import make_sight
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.source import Source
+from captioner_jax.data.views import Views
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation.split import Scores, Written, score_split
 from captioner_jax.generation.writing import make_writer
@@ -31,11 +34,18 @@ class Examiner:
         self.config = config
         self.preprocessing = preprocessing
         self.tokenizer = tokenizer
+        self.sight = make_sight(graphdef, preprocessing)
         self.loss_sums = make_evaluation_step(graphdef, preprocessing)
         self.write = make_writer(graphdef, preprocessing, length=config.data.max_length, beams=beams)
 
-    def score(self, splits: dict[str, Source], parameters: Parameters, images: int | None) -> dict[str, Scores]:
-        """The scores of the first `images` of each split, or of all."""
+    def score(
+        self,
+        splits: dict[str, Source],
+        parameters: Parameters,
+        images: int | None,
+        views: Mapping[str, Views] | None = None,
+    ) -> dict[str, Scores]:
+        """The scores of the first `images` of each split, or of all; as `views` shows a split where it has such."""
         return {
             name: score_split(
                 source,
@@ -43,19 +53,24 @@ class Examiner:
                 self.tokenizer,
                 self.config.data,
                 batch_size=self.config.evaluation.batch_size,
+                sight=self.sight,
                 loss_sums=self.loss_sums,
                 write=self.write,
                 images=images,
+                views=(views or {}).get(name),
             )
             for name, source in splits.items()
         }
 
     def keep(self, parameters: Parameters, scores: dict[str, float], step: int) -> None:
         """The captioner of this moment becomes the one in the run's folder."""
-        data = dataclasses.replace(self.config.data, path=None, data_dir=None, cache=None)  # no business of others
+        data = dataclasses.replace(
+            self.config.data, path=None, data_dir=None, cache=None, features=None
+        )  # no business of others
         training: dict[str, Any] = {"run": self.config.name, "step": step, "data": dataclasses.asdict(data)}
+        encoder = dataclasses.replace(self.config.model.encoder, weights=None)
         Bundle(
-            model=self.config.model,
+            model=dataclasses.replace(self.config.model, encoder=encoder),
             preprocessing=self.preprocessing,
             max_length=self.config.data.max_length,
             tokenizer=self.tokenizer,

@@ -1,5 +1,6 @@
 """How gradients become updates: schedule, clipping, AdamW, and Muon for the matrices of hidden layers."""
 
+import functools
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ import optax
 from jaxtyping import Array, Float
 
 from captioner_jax.config import TrainConfig
+from captioner_jax.training.learning import Path, in_encoder
 
 # Muon's: the share of momentum that is kept, and the polynomial a x + b x^3 + c x^5 of its iteration (Jordan et al.).
 MOMENTUM = 0.95
@@ -28,21 +30,53 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     """AdamW (Loshchilov and Hutter 2019, algorithm 2) on gradients of limited norm (Pascanu et al. 2013).
 
     With a `matrix_learning_rate`, what maps one hidden layer to another learns by Muon instead (`orthogonal`); AdamW
-    keeps the rest: embedding, stem, biases and normalisation scales.
+    keeps the rest: embedding, stem, biases and normalisation scales, and an encoder that has its own learning rate.
     """
+    return optax.chain(optax.clip_by_global_norm(config.clip), _by_name(config), _encoders_pace(config))
+
+
+def _by_name(config: TrainConfig) -> optax.GradientTransformation:
     adamw = optax.adamw(
         schedule(config, config.learning_rate), b2=config.beta_2, weight_decay=config.weight_decay, mask=_are_matrices
     )
     if config.matrix_learning_rate is None:
-        return optax.chain(optax.clip_by_global_norm(config.clip), adamw)
+        return adamw
     muon = optax.chain(
         optax.trace(MOMENTUM, nesterov=True),
         optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(_orthogonal_parameter, updates)),
         optax.add_decayed_weights(config.weight_decay),
         optax.scale_by_learning_rate(schedule(config, config.matrix_learning_rate)),
     )
-    by_name = optax.partition({"muon": muon, "adamw": adamw}, _choose)
-    return optax.chain(optax.clip_by_global_norm(config.clip), by_name)
+    own_pace = config.encoder_learning_rate is not None
+    return optax.partition({"muon": muon, "adamw": adamw}, functools.partial(_choose, own_pace=own_pace))
+
+
+def _encoders_pace(config: TrainConfig) -> optax.GradientTransformation:
+    """The encoder's updates: none before its first step, then by its own learning rate, lower stages by less."""
+    height = (config.encoder_learning_rate or config.learning_rate) / config.learning_rate
+
+    def slower(updates: Any, _: Any) -> Any:
+        encoder = updates.get("encoder", {})
+        last = max([0, *encoder.get("stages", []), *encoder.get("blocks", [])])
+        decay = config.encoder_layer_decay
+        return jax.tree_util.tree_map_with_path(
+            lambda path, update: height * decay ** _stages_above(path, last) * update, updates
+        )
+
+    begun = optax.scale_by_schedule(lambda step: jnp.where(jnp.asarray(step) >= config.encoder_from, 1.0, 0.0))
+    encoders = functools.partial(jax.tree_util.tree_map_with_path, lambda path, _: in_encoder(path))
+    return optax.masked(optax.chain(begun, optax.stateless(slower)), encoders)
+
+
+def _stages_above(path: Path, last: int) -> int:
+    """How many stages (or blocks) of an encoder come after that of a parameter; its stem lies below the first."""
+    match path[1].key:
+        case "stages" | "blocks":
+            return last - path[2].key
+        case "norm":
+            return 0
+        case _:
+            return last + 1
 
 
 def orthogonal(x: Float[Array, "M N"]) -> Float[Array, "M N"]:
@@ -68,7 +102,7 @@ def orthogonal(x: Float[Array, "M N"]) -> Float[Array, "M N"]:
         return x @ q
 
 
-def _orthogonal_parameter(path: tuple[Any, ...], update: Array) -> Array:
+def _orthogonal_parameter(path: Path, update: Array) -> Array:
     """`orthogonal` of a layer's update, seen as the matrix from its inputs to its outputs.
 
     A layer with more outputs than inputs has the result scaled by sqrt(outputs / inputs), as Jordan et al. do.
@@ -78,7 +112,7 @@ def _orthogonal_parameter(path: tuple[Any, ...], update: Array) -> Array:
     return max(1.0, outputs / inputs) ** 0.5 * orthogonal(update.reshape(inputs, outputs)).reshape(update.shape)
 
 
-def _output_axes(path: tuple[Any, ...], update: Array) -> int:
+def _output_axes(path: Path, update: Array) -> int:
     """How many of the last axes are outputs. Raises ValueError for a layer that nobody has thought of here."""
     if path[-1].key in INTO_HEADS:
         return 2
@@ -87,12 +121,13 @@ def _output_axes(path: tuple[Any, ...], update: Array) -> int:
     return 1
 
 
-def _choose(parameters: Any) -> Any:
-    """Of each parameter, which optimizer it is for."""
+def _choose(parameters: Any, own_pace: bool) -> Any:
+    """Of each parameter, which optimizer it is for; `own_pace` is whether the encoder has its own learning rate."""
 
-    def choose(path: tuple[Any, ...], p: Array) -> str:
+    def choose(path: Path, p: Array) -> str:
         names = [entry.key for entry in path]
-        return "adamw" if p.ndim < 2 or "embedding" in names or "stem" in names else "muon"
+        by_adamw = p.ndim < 2 or "embedding" in names or "stem" in names or (own_pace and in_encoder(path))
+        return "adamw" if by_adamw else "muon"
 
     return jax.tree_util.tree_map_with_path(choose, parameters)
 

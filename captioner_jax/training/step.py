@@ -11,10 +11,12 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from captioner_jax.config import TrainConfig
-from captioner_jax.data.images import Preprocessing, normalise
+from captioner_jax.data.features import cells_of
+from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import PAD
+from captioner_jax.training.learning import Path, divided, is_learned, joined
 from captioner_jax.training.loss import masked_sum, token_losses
 
 Parameters = dict[Any, Any]
@@ -27,6 +29,7 @@ class TrainState:
 
     step: Int[Array, ""]
     parameters: Parameters
+    """All variables of the captioner, with statistics and what is frozen."""
     optimizer: optax.OptState
 
 
@@ -38,24 +41,43 @@ class Metrics(NamedTuple):
     unusable: Int[Array, ""]
 
 
+def first_state(parameters: Parameters, optimizer: optax.GradientTransformation, config: TrainConfig) -> TrainState:
+    """The state before the first step."""
+    learned, _ = divided(parameters, learned_by(config))
+    return TrainState(jnp.asarray(0), parameters, optimizer.init(learned))
+
+
 def make_train_step(
     graphdef: nnx.GraphDef[Captioner],
     optimizer: optax.GradientTransformation,
     preprocessing: Preprocessing,
     config: TrainConfig,
+    *,
+    encoder_learns: bool = True,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The jitted update. Its state is donated: the one passed in is gone, the one that comes back takes its memory."""
+    """The jitted update. Its state is donated: the one passed in is gone, the one that comes back takes its memory.
 
-    def loss_of(parameters: Parameters, batch: Batch, key: PRNGKeyArray) -> Float[Array, ""]:
+    Where the encoder does not learn, at this step or ever, nothing is computed for that.
+    """
+
+    def loss_of(
+        learned: Parameters, others: Parameters, batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], Parameters]:
+        """The mean over the batch's words; and all variables, in which statistics have been counted on."""
+        captioner = nnx.merge(graphdef, joined(learned, others))
         rngs = nnx.Rngs(dropout=key)
-        total, words = batch_loss(graphdef, parameters, batch, preprocessing, config.label_smoothing, rngs)
-        return total / jnp.maximum(words, 1)
+        cells = cells_of(captioner, jnp.asarray(batch.images), preprocessing, rngs if encoder_learns else None)
+        cells = cells if encoder_learns else jax.lax.stop_gradient(cells)
+        total, words = caption_loss(captioner, cells, jnp.asarray(batch.tokens), config.label_smoothing, rngs)
+        return total / jnp.maximum(words, 1), nnx.to_pure_dict(nnx.state(captioner))
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        loss, gradients = jax.value_and_grad(loss_of)(state.parameters, batch, key)
-        updates, memory = optimizer.update(gradients, state.optimizer, state.parameters)
-        parameters = cast(Parameters, optax.apply_updates(state.parameters, updates))
+        learned, others = divided(state.parameters, learned_by(config))
+        (loss, after), gradients = jax.value_and_grad(loss_of, has_aux=True)(learned, others, batch, key)
+        updates, memory = optimizer.update(gradients, state.optimizer, learned)
+        _, others = divided(after, learned_by(config))
+        parameters = joined(cast(Parameters, optax.apply_updates(learned, updates)), others)
         metrics = Metrics(loss, optax.tree.norm(gradients), (~batch.usable).sum())
         return TrainState(state.step + 1, parameters, memory), metrics
 
@@ -74,13 +96,27 @@ def batch_loss(
     parameters: Parameters,
     batch: Batch,
     preprocessing: Preprocessing,
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The sum of the losses of a batch's words, and their number."""
+    captioner = nnx.merge(graphdef, parameters)
+    cells = cells_of(captioner, jnp.asarray(batch.images), preprocessing)
+    return caption_loss(captioner, cells, jnp.asarray(batch.tokens))
+
+
+def caption_loss(
+    captioner: Captioner,
+    cells: Float[Array, "B y x C"],
+    tokens: Int[Array, "B G U"],
     smoothing: float = 0.0,
     rngs: nnx.Rngs | None = None,
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The sum of the losses of a batch's words, and their number; an image is encoded once for all its captions."""
-    images, tokens = jnp.asarray(batch.images), jnp.asarray(batch.tokens)
+    """The sum of the losses of the words of G captions an image, and their number; dropout if `rngs`."""
     tokens = tokens.reshape(-1, tokens.shape[-1])
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    captioner = nnx.merge(graphdef, parameters)
-    logits = captioner(normalise(images, preprocessing), inputs, inputs != PAD, rngs)
+    logits = captioner.decoder(inputs, inputs != PAD, captioner.memory(cells, rngs), rngs)
     return masked_sum(token_losses(logits, targets, smoothing), targets != PAD)
+
+
+def learned_by(config: TrainConfig) -> Callable[[Path], bool]:
+    """Which variables the optimizer moves."""
+    return lambda path: is_learned(path, encoder_learns=not config.encoder_frozen)

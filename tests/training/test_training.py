@@ -16,7 +16,7 @@ from captioner_jax.text.special import END, PAD, START
 from captioner_jax.training.loss import masked_sum, token_losses
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.progress import Progress
-from captioner_jax.training.step import Metrics, TrainState, batch_loss, make_train_step
+from captioner_jax.training.step import Metrics, batch_loss, first_state, make_train_step
 
 MODEL = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)))
 HOW = Preprocessing(16)
@@ -36,9 +36,8 @@ def batch(captions=1, images=4):
 
 
 def begin(train, model=MODEL):
-    graphdef, parameters = nnx.split(Captioner(model, V, rngs=nnx.Rngs(0)), nnx.Param)
-    parameters = nnx.to_pure_dict(parameters)
-    state = TrainState(jnp.asarray(0), parameters, make_optimizer(train).init(parameters))
+    graphdef, parameters = nnx.split(Captioner(model, V, rngs=nnx.Rngs(0)))
+    state = first_state(nnx.to_pure_dict(parameters), make_optimizer(train), train)
     return graphdef, state, make_train_step(graphdef, make_optimizer(train), HOW, train)
 
 

@@ -1,0 +1,197 @@
+"""A split's images as a frozen encoder sees them: computed once, mapped from disk, so that a decoder trains in minutes.
+
+FOLDER/SPLIT/
+  cells.npy        float16 [views, images, y, x, C]; the first view is that of evaluation, the others are augmented
+  mirrored.npy     bool [views, images]
+  problems.json    what is wrong with images of no use, by their number
+  made_from.json   all that the cells depend on
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tqdm
+from flax import nnx
+from jaxtyping import Array, Float, Float16, UInt8
+
+from captioner_jax.config import DataConfig
+from captioner_jax.data.augmentation import augment
+from captioner_jax.data.images import ImageError, Preprocessing, normalise, open_image, to_square
+from captioner_jax.data.source import Example, Source
+from captioner_jax.errors import UserError
+from captioner_jax.model.captioner import Captioner
+
+# Images that the encoder takes at a time.
+BATCH = 32
+
+
+def cells_of(
+    captioner: Captioner,
+    images: UInt8[Array, "B Y X 3"] | Float[Array, "B y x C"],
+    preprocessing: Preprocessing,
+    rngs: nnx.Rngs | None = None,
+) -> Float[Array, "B y x C"]:
+    """What the encoder makes of pixels; or made of them before, where these are cells already."""
+    if images.dtype == jnp.uint8:
+        return captioner.see(normalise(images, preprocessing), rngs)
+    return images.astype(jnp.float32)
+
+
+Sight = Callable[[dict[Any, Any], Any], Float[Array, "B y x C"]]
+
+
+def make_sight(graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing) -> Sight:
+    """The jitted encoder: variables of a captioner and pixels (or cells, which stay as they are) to cells."""
+    return jax.jit(
+        lambda parameters, images: cells_of(nnx.merge(graphdef, parameters), jnp.asarray(images), preprocessing)
+    )
+
+
+class Features:
+    """The cells of a split's images, as `Views`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.cells = np.load(folder / "cells.npy", mmap_mode="r")
+        self.mirrored = np.load(folder / "mirrored.npy")
+        self.problems: dict[str, str] = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Features, (self.folder,)  # a worker process maps the file anew
+
+    def training(self, i: int, mirror: bool, rng: np.random.Generator) -> Float16[np.ndarray, "y x C"]:
+        views = np.arange(len(self.cells)) if mirror else np.flatnonzero(~self.mirrored[:, i])
+        return self._view(int(rng.choice(views)), i)
+
+    def evaluation(self, i: int, example: Example) -> Float16[np.ndarray, "y x C"]:
+        return self._view(0, i)
+
+    def nothing(self) -> Float16[np.ndarray, "y x C"]:
+        return np.zeros(self.cells.shape[2:], np.float16)
+
+    def _view(self, view: int, i: int) -> Float16[np.ndarray, "y x C"]:
+        if str(i) in self.problems:
+            raise ImageError(self.problems[str(i)])
+        return np.asarray(self.cells[view, i])
+
+
+class Eye(NamedTuple):
+    """A frozen encoder: its sight of a batch of pixels, and a mark that tells it from others."""
+
+    see: Callable[[UInt8[np.ndarray, "B Y X 3"]], Float[Array, "B y x C"]]
+    mark: str
+
+
+def make_eye(graphdef: nnx.GraphDef[Captioner], parameters: dict[Any, Any], preprocessing: Preprocessing) -> Eye:
+    """The encoder of a captioner."""
+    digest = hashlib.sha256(json.dumps(dataclasses.asdict(preprocessing)).encode())
+    for path, leaf in jax.tree.leaves_with_path(parameters["encoder"]):
+        digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+    return Eye(functools.partial(make_sight(graphdef, preprocessing), parameters), digest.hexdigest())
+
+
+def load_features(source: Source, split: str, config: DataConfig, eye: Eye, *, views: int, seed: int) -> Features:
+    """The features in `config.features`, made now if they are not there.
+
+    Raises UserError where those that are there were made from something else, and where none can be kept.
+    """
+    folder = Path(config.features or ".") / split
+    made_from = _made_from(source, config, eye, views, seed)
+    try:
+        if not folder.is_dir():
+            _make(source, config, eye, folder, made_from)
+        made_before = json.loads((folder / "made_from.json").read_text(encoding="utf-8"))
+        differ = [key for key in made_from if made_from[key] != made_before.get(key)]
+        if differ:
+            raise UserError(
+                f"data.features: {folder} was made with other {', '.join(differ)}: remove it, or name another folder"
+            )
+        return Features(folder)
+    except (OSError, ValueError) as error:
+        raise UserError(f"data.features: {folder}: {error}") from error
+
+
+def _made_from(source: Source, config: DataConfig, eye: Eye, views: int, seed: int) -> dict[str, Any]:
+    """All that cells depend on. How images are augmented matters to the second view and later ones only."""
+    names = hashlib.sha256()
+    for i in {0, len(source) // 2, len(source) - 1}:
+        names.update(source[i].name.encode() + source[i].image)
+    made_from = {"encoder": eye.mark, "images": [len(source), names.hexdigest()], "views": views}
+    augmentation = {key: getattr(config, key) for key in ("crop", "flip", "jitter", "randaugment")} | {"seed": seed}
+    return made_from | (augmentation if views > 1 else {})
+
+
+def _make(source: Source, config: DataConfig, eye: Eye, folder: Path, made_from: dict[str, Any]) -> None:
+    """Writes the features beside their place and moves them there when they are whole."""
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        shape = made_from["views"], len(source)
+        cells, mirrored, problems = None, np.zeros(shape, bool), {}
+        with tqdm.tqdm(total=shape[0] * shape[1], desc=f"features of {folder.name}", unit="image", disable=None) as bar:
+            for view, first, shown in _all_shown(source, config, made_from):
+                found = _seen(eye, np.stack([one.pixels for one in shown]))
+                if cells is None:
+                    file = partial / "cells.npy"
+                    cells = np.lib.format.open_memmap(file, "w+", np.float16, (*shape, *found.shape[1:]))
+                cells[view, first : first + len(shown)] = found
+                mirrored[view, first : first + len(shown)] = [one.mirrored for one in shown]
+                problems |= {str(first + row): one.problem for row, one in enumerate(shown) if one.problem}
+                bar.update(len(shown))
+        np.save(partial / "mirrored.npy", mirrored)
+        (partial / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
+        (partial / "made_from.json").write_text(json.dumps(made_from, indent=2), encoding="utf-8")
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+class _Shown(NamedTuple):
+    """What the encoder is shown of an image."""
+
+    pixels: UInt8[np.ndarray, "Y X 3"]
+    mirrored: bool = False
+    problem: str = ""
+
+
+def _all_shown(
+    source: Source, config: DataConfig, made_from: dict[str, Any]
+) -> Iterator[tuple[int, int, list[_Shown]]]:
+    """View, number of the first image, and a batch of images, until each has been shown in every view."""
+    with ThreadPoolExecutor() as pool:
+        for view in range(made_from["views"]):
+            show = functools.partial(_show, source=source, config=config, view=view, seed=made_from.get("seed", 0))
+            for first in range(0, len(source), BATCH):
+                yield view, first, list(pool.map(show, range(first, min(first + BATCH, len(source)))))
+
+
+def _show(i: int, source: Source, config: DataConfig, view: int, seed: int) -> _Shown:
+    size = config.image_size
+    try:
+        picture = open_image(source[i].image, size)
+    except ImageError as error:
+        return _Shown(np.zeros((size, size, 3), np.uint8), problem=str(error))
+    if view == 0:
+        return _Shown(to_square(picture, size))
+    rng = np.random.default_rng([seed, view, i])
+    mirrored = config.flip and bool(rng.random() < 0.5)
+    pixels = augment(picture, config, False, rng)
+    return _Shown(pixels[:, ::-1] if mirrored else pixels, mirrored)
+
+
+def _seen(eye: Eye, pixels: UInt8[np.ndarray, "B Y X 3"]) -> Float16[np.ndarray, "B y x C"]:
+    """The cells of a batch that may not be full, so that nothing is compiled twice."""
+    full = np.zeros((BATCH, *pixels.shape[1:]), np.uint8)
+    full[: len(pixels)] = pixels
+    return np.asarray(eye.see(full), np.float16)[: len(pixels)]

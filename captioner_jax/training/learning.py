@@ -1,0 +1,31 @@
+"""Which of a captioner's variables an optimizer moves, and which stay or are counted."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+Path = tuple[Any, ...]
+# Of batch normalisation: counted while training, not learned.
+STATISTICS = ("mean", "variance")
+
+
+def divided(variables: Any, moves: Callable[[Path], bool]) -> tuple[Any, Any]:
+    """Two trees like `variables`: those that move, and the others; each holds None in the place of the other's."""
+    moving = jax.tree_util.tree_map_with_path(lambda path, x: x if moves(path) else None, variables)
+    others = jax.tree_util.tree_map_with_path(lambda path, x: None if moves(path) else x, variables)
+    return moving, others
+
+
+def joined(moving: Any, others: Any) -> Any:
+    """What `divided` took apart."""
+    return jax.tree.map(lambda a, b: b if a is None else a, moving, others, is_leaf=lambda x: x is None)
+
+
+def is_learned(path: Path, encoder_learns: bool) -> bool:
+    """Is this a parameter, and one that learns, if only from a later step on?"""
+    return path[-1].key not in STATISTICS and (encoder_learns or not in_encoder(path))
+
+
+def in_encoder(path: Path) -> bool:
+    return path[0].key == "encoder"

@@ -1,0 +1,146 @@
+"""What learns, when, and how fast; and what does not."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from captioner_jax.config import EncoderConfig, TrainConfig
+from captioner_jax.data.features import make_eye
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.data.pipeline import Batch
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.training.learning import divided, joined
+from captioner_jax.training.optimizer import make_optimizer
+from captioner_jax.training.step import first_state, make_train_step
+from tests.training.test_training import MODEL, V, batch
+
+pytestmark = pytest.mark.usefixtures("ordinary_promotion")
+RESNET = dataclasses.replace(MODEL, encoder=EncoderConfig("resnet18", ends_after=2, batch_norm="trained"))
+HOW = Preprocessing(16)
+
+
+def one_step(model, train, encoder_learns=True, steps=1):
+    graphdef, variables = nnx.split(Captioner(model, V, rngs=nnx.Rngs(0)))
+    before = nnx.to_pure_dict(variables)
+    state = first_state(jax.tree.map(jnp.copy, before), make_optimizer(train), train)
+    step = make_train_step(graphdef, make_optimizer(train), HOW, train, encoder_learns=encoder_learns)
+    for _ in range(steps):
+        state, metrics = step(state, batch())
+    return before, state, metrics
+
+
+def changed(before, after):
+    return {
+        jax.tree_util.keystr(path)
+        for (path, a), b in zip(jax.tree.leaves_with_path(before), jax.tree.leaves(after), strict=True)
+        if not np.array_equal(a, b)
+    }
+
+
+def names(tree):
+    return {jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(tree)}
+
+
+def test_what_is_divided_can_be_joined():
+    tree = {"a": jnp.ones(2), "b": {0: jnp.zeros(3), 1: jnp.ones(1)}}
+    parts = divided(tree, lambda path: path[-1].key == 0)
+    assert [len(jax.tree.leaves(part)) for part in parts] == [1, 2]
+    jax.tree.map(np.testing.assert_array_equal, joined(*parts), tree)
+
+
+def test_all_of_a_captioner_learns_and_statistics_are_counted():
+    train = TrainConfig(steps=10, warmup=0)
+    before, state, _ = one_step(RESNET, train, steps=2)
+    assert changed(before, state.parameters) == names(before)
+    statistics = [path for path, _ in jax.tree.leaves_with_path(before) if path[-1].key in ("mean", "variance")]
+    assert statistics
+    learned, _ = divided(before, lambda path: path[-1].key not in ("mean", "variance"))
+    moments = jax.tree.leaves_with_path(state.optimizer)
+    assert len([leaf for _, leaf in moments if leaf.ndim]) == 2 * len(jax.tree.leaves(learned))
+
+
+def test_a_frozen_encoder_stays_as_it_is_and_costs_no_memory():
+    train = TrainConfig(steps=10, warmup=0, encoder_frozen=True, weight_decay=1.0)
+    frozen = dataclasses.replace(RESNET, encoder=dataclasses.replace(RESNET.encoder, batch_norm="frozen"))
+    before, state, _ = one_step(frozen, train, encoder_learns=False, steps=2)
+    assert changed(before["encoder"], state.parameters["encoder"]) == set()
+    assert changed(before["decoder"], state.parameters["decoder"]) == names(before["decoder"])
+    assert not [
+        path for path, _ in jax.tree.leaves_with_path(state.optimizer) if "encoder" in jax.tree_util.keystr(path)
+    ]
+
+
+def test_an_encoder_learns_from_its_first_step_on():
+    train = TrainConfig(steps=10, warmup=0, encoder_from=2, weight_decay=1.0)
+    graphdef, variables = nnx.split(Captioner(RESNET, V, rngs=nnx.Rngs(0)))
+    before = nnx.to_pure_dict(variables)
+    state = first_state(jax.tree.map(jnp.copy, before), make_optimizer(train), train)
+    frozen, learning = (
+        make_train_step(graphdef, make_optimizer(train), HOW, train, encoder_learns=learns) for learns in (False, True)
+    )
+    for _ in range(2):
+        state, _ = frozen(state, batch())
+    assert changed(before["encoder"], state.parameters["encoder"]) == set()
+    state, _ = learning(state, batch())
+    assert changed(before["encoder"], state.parameters["encoder"]) == names(before["encoder"])
+
+
+def moves(train, parameters):
+    """How far one update moves each parameter whose gradient is one."""
+    optimizer = make_optimizer(train)
+    updates, _ = optimizer.update(jax.tree.map(jnp.ones_like, parameters), optimizer.init(parameters), parameters)
+    return jax.tree.map(lambda u: float(jnp.abs(u).mean()), updates)
+
+
+def test_the_encoder_has_its_own_pace_and_lower_stages_a_slower_one():
+    parameters = {
+        "encoder": {
+            "stem": {"kernel": jnp.zeros((2, 2))},
+            "stages": {i: {"kernel": jnp.zeros((2, 2))} for i in range(3)},
+            "norm": {"scale": jnp.zeros(2)},
+        },
+        "decoder": {"kernel": jnp.zeros((2, 2))},
+    }
+    plain = TrainConfig(steps=10, warmup=0, clip=1e9, learning_rate=0.1)
+    own = dataclasses.replace(plain, encoder_learning_rate=0.01, encoder_layer_decay=0.5)
+    paces = jax.tree.map(lambda a, b: a / b, moves(own, parameters), moves(plain, parameters))
+    expected = {
+        "encoder": {
+            "stem": {"kernel": 0.1 / 8},
+            "stages": {0: {"kernel": 0.1 / 4}, 1: {"kernel": 0.1 / 2}, 2: {"kernel": 0.1}},
+            "norm": {"scale": 0.1},
+        },
+        "decoder": {"kernel": 1.0},
+    }
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), paces, expected)
+
+
+def test_an_encoder_with_its_own_pace_does_not_learn_by_muon():
+    parameters = {
+        "encoder": {"stages": {0: {"kernel": jnp.zeros((4, 4))}}},
+        "decoder": {"kernel": jnp.zeros((4, 4))},
+    }
+    adamw = TrainConfig(steps=10, warmup=0, clip=1e9, learning_rate=0.1, encoder_learning_rate=0.01)
+    muon = dataclasses.replace(adamw, matrix_learning_rate=0.1)
+    a, b = moves(adamw, parameters), moves(muon, parameters)
+    assert a["encoder"] == b["encoder"]
+    assert a["decoder"] != b["decoder"]
+
+
+def test_training_on_kept_cells_is_training_on_their_images():
+    train = TrainConfig(steps=10, warmup=0, encoder_frozen=True)
+    graphdef, variables = nnx.split(Captioner(MODEL, V, rngs=nnx.Rngs(0)))
+    parameters = nnx.to_pure_dict(variables)
+    step = make_train_step(graphdef, make_optimizer(train), HOW, train, encoder_learns=False)
+    one = batch()
+    cells = np.asarray(make_eye(graphdef, parameters, HOW).see(one.images), np.float16)
+    losses = []
+    for images in (one.images, cells):
+        state = first_state(jax.tree.map(jnp.copy, parameters), make_optimizer(train), train)
+        _, metrics = step(state, Batch(images, one.tokens, one.usable))
+        losses.append((float(metrics.loss), float(metrics.gradient_norm)))
+    np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
