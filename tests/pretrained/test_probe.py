@@ -22,14 +22,13 @@ pytestmark = [
         reason="CAPTIONER_JAX_WEIGHTS names no folder with weights, or CAPTIONER_JAX_FLICKR8K none with Flickr8k",
     ),
 ]
-NOUNS = set(
-    """
-    dog dogs man men woman women boy boys girl girls child children baby people person crowd snow water beach ocean
-    wave surfer grass field street road bike bicycle motorcycle car ball football basketball soccer tennis player
-    mountain hill rock cliff river lake pool building wall swing slide bench table horse rope stick skateboard
-    snowboarder skier climber city sand forest woods park
-    """.split()
-)
+NAMED = """
+dog dogs man men woman women boy boys girl girls child children baby people person crowd snow water beach ocean wave
+surfer grass field street road bike bicycle motorcycle car ball football basketball soccer tennis player mountain
+hill rock cliff river lake pool building wall swing slide bench table horse rope stick skateboard snowboarder skier
+climber city sand forest woods park
+"""
+NOUNS = set(NAMED.split())
 PHOTOGRAPHS = 320
 
 
