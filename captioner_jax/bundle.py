@@ -26,6 +26,7 @@ from captioner_jax.config import ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.names import flat
 from captioner_jax.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -102,11 +103,6 @@ def abstract(model: ModelConfig, vocabulary: int) -> tuple[nnx.GraphDef[Captione
     captioner = nnx.eval_shape(lambda: Captioner(model, vocabulary, rngs=nnx.Rngs(0)))
     graphdef, parameters = nnx.split(captioner)
     return graphdef, nnx.to_pure_dict(parameters)
-
-
-def flat(parameters: dict[Any, Any]) -> dict[str, Any]:
-    """Parameters by dotted name, such as decoder.blocks.0.mlp.linear_1.kernel."""
-    return {".".join(str(k.key) for k in path): leaf for path, leaf in jax.tree.leaves_with_path(parameters)}
 
 
 def _like(parameters: dict[Any, Any], weights: dict[str, np.ndarray]) -> dict[Any, Any]:

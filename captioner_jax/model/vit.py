@@ -76,8 +76,9 @@ class ViT(nnx.Module):
     r"""$$z_0 = [x_{class};\ x_1 E;\ \ldots;\ x_S E] + E_{pos}$$ (Dosovitskiy et al. 2020, equation 1), then blocks.
 
     The cells are what becomes of the patches x_s; the class token is only looked at. `vit_*` normalise the cells after
-    their last block; CLIP normalises all tokens before the first block (Radford et al. 2021, section 2.4), and its
-    cells are taken as the last block leaves them, since its last norm was trained on the class token alone.
+    their last block (equation 4), not where `ends_after` stops before it. CLIP normalises all tokens before the first
+    block (Radford et al. 2021, section 2.4), and its cells are taken as a block leaves them, since its last norm was
+    trained on the class token alone.
     """
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from captioner_jax.bundle import flat
 from captioner_jax.config import EncoderConfig
 from captioner_jax.model.encoder import make_encoder
+from captioner_jax.model.names import flat
 from captioner_jax.pretrained.load import Loaded, load_into
 
 

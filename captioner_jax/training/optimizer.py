@@ -17,6 +17,8 @@ MOMENTUM = 0.95
 POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 # They take five; three did as well here (docs/log.md), and leave more room for rounding.
 ITERATIONS = 3
+# What meets words, pixels and places, not the output of another layer.
+NOT_HIDDEN = {"embedding", "stem", "patches", "positions"}
 # Layers' parameters of three axes: [D N H], from the first axis to the others, and [N H D], from the first two.
 INTO_HEADS, OUT_OF_HEADS = ("w_q", "w_k", "w_v"), ("w_o",)
 
@@ -126,12 +128,16 @@ def _choose(parameters: Any, own_pace: bool) -> Any:
 
     def choose(path: Path, p: Array) -> str:
         names = [entry.key for entry in path]
-        by_adamw = p.ndim < 2 or "embedding" in names or "stem" in names or (own_pace and in_encoder(path))
-        return "adamw" if by_adamw else "muon"
+        is_hidden = _is_matrix(path, p) and not NOT_HIDDEN.intersection(names)
+        return "muon" if is_hidden and not (own_pace and in_encoder(path)) else "adamw"
 
     return jax.tree_util.tree_map_with_path(choose, parameters)
 
 
 def _are_matrices(parameters: Any) -> Any:
     """True for what is decayed: matrices and kernels, not biases and normalisation scales."""
-    return jax.tree.map(lambda p: p.ndim > 1, parameters)
+    return jax.tree_util.tree_map_with_path(_is_matrix, parameters)
+
+
+def _is_matrix(path: Path, p: Array) -> bool:
+    return p.ndim > 1 and "bias" not in [entry.key for entry in path]

@@ -37,7 +37,7 @@ def cells(tokens: torch.Tensor) -> dict[str, object]:
 
 
 def run(model: nn.Module, blocks: nn.ModuleList, end: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, object]:
-    """Names and shapes of a model's weights, and digests of blocks and of the end."""
+    """Names and shapes of a model's weights, what its norms add, and digests of blocks and of the end."""
     outputs: dict[int, torch.Tensor] = {}
     for i in KEPT:
         blocks[i].register_forward_hook(
@@ -46,7 +46,13 @@ def run(model: nn.Module, blocks: nn.ModuleList, end: Callable[[torch.Tensor], t
     with torch.no_grad():
         last = end(torch.from_numpy(images(224)).permute(0, 3, 1, 2))
     shapes = {name: list(t.shape) for name, t in model.state_dict().items()}
-    return {"shapes": shapes, "blocks": {i: cells(out) for i, out in outputs.items()}, "end": cells(last)}
+    epsilons = sorted({m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)})
+    return {
+        "shapes": shapes,
+        "epsilons": epsilons,
+        "blocks": {i: cells(out) for i, out in outputs.items()},
+        "end": cells(last),
+    }
 
 
 def of_timm(name: str) -> dict[str, object]:

@@ -141,3 +141,22 @@ def test_embedding_stem_and_vectors_stay_with_adamw():
     for name, unchanged in jax.tree.leaves(same, is_leaf=lambda leaf: isinstance(leaf, tuple)):
         by_muon = not any(word in name for word in ("embedding", "stem", "bias", "scale"))
         assert unchanged != by_muon, name
+
+
+def test_of_a_vision_transformer_only_hidden_matrices_are_muons():
+    """And biases are not decayed, though those of heads have two axes."""
+    model = ModelConfig(width=16, heads=2, feed_forward=16, layers=1, encoder=EncoderConfig("vit_s16", ends_after=1))
+    abstract = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: Captioner(model, 9, rngs=nnx.Rngs(0)))))
+    parameters = {"encoder": jax.tree.map(lambda p: jnp.ones(p.shape), abstract["encoder"])}
+    gradients = jax.tree.map(jnp.zeros_like, parameters)
+    decayed = TrainConfig(steps=10, warmup=0, learning_rate=1e-3, weight_decay=1.0, matrix_learning_rate=1e-2)
+    moves = jax.tree.leaves_with_path(updates_of(decayed, parameters, gradients))
+    pace = {jax.tree_util.keystr(path, simple=True, separator="."): -float(u.mean()) for path, u in moves}
+    attention = "encoder.blocks.0.attention"
+    muons = [f"{attention}.w_{x}" for x in "qkvo"] + [f"encoder.blocks.0.linear_{i}.kernel" for i in (1, 2)]
+    assert {name for name, p in pace.items() if p == pytest.approx(1e-2)} == set(muons)
+    assert {name for name, p in pace.items() if p == pytest.approx(1e-3)} == {
+        "encoder.patches.kernel",
+        "encoder.positions",
+    }
+    assert pace[f"{attention}.bias.q"] == 0
