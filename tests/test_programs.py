@@ -8,11 +8,14 @@ import sys
 
 import jax
 import pytest
+import safetensors.numpy
 
 import sample
 import train
 from captioner_jax import evaluate
 from tests.data.making import COLOURS, colour_folder, encoded, picture
+from tests.pretrained.making import made
+from tests.training.test_beginning import FIRST_STAGE
 
 SMALL = [
     *("--model.width", "32", "--model.heads", "2", "--model.feed-forward", "64", "--model.layers", "1"),
@@ -147,6 +150,31 @@ def test_mistakes_in_scoring_are_said(folder, run, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
+def test_published_weights_need_be_there_only_to_begin_with(folder, tmp_path, capsys):
+    """Frozen, seen in two views, trained on kept features; then captioning without the file and the features."""
+    weights = tmp_path / "vgg11.safetensors"
+    tensors = {name: made(name, shape) for name, shape in FIRST_STAGE.items()}
+    safetensors.numpy.save_file(tensors, weights)
+    encoder = ["--model.encoder.kind", "vgg11", "--model.encoder.ends-after", "1"]
+    encoder += ["--model.encoder.weights", str(weights), "--train.encoder-frozen"]
+    features = ["--data.features", str(tmp_path / "features"), "--data.views", "2", "--data.flip"]
+    arguments = [*options(folder, tmp_path / "runs", "published"), *encoder, *features]
+    with jax.numpy_dtype_promotion("standard"):
+        assert train.main([*arguments, "--data.workers", "1"]) == 0
+    assert "vgg11 with the weights of" in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "features")
+    weights.unlink()
+    captioner = tmp_path / "runs" / "published" / "captioner"
+    card = (captioner / "captioner.json").read_text()
+    assert str(tmp_path) not in card
+    assert sample.main([str(folder / "000.jpg"), "--captioner", str(captioner)]) == 0
+    assert "red" in capsys.readouterr().out
+    with jax.numpy_dtype_promotion("standard"):
+        assert train.main([*arguments, "--name", "again"]) == 1
+    assert "vgg11.safetensors: No such file" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "again").exists()
+
+
 def test_a_run_without_progress_stops_and_stays_stopped(folder, tmp_path, capsys):
     lazy = ["--train.learning-rate", "1e-30", "--train.matrix-learning-rate", "None", "--train.patience", "2"]
     arguments = [*options(folder, tmp_path, "lazy", steps=200), *lazy]

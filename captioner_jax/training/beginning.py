@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from captioner_jax.config import Config
+from captioner_jax.config import Config, EncoderConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
@@ -53,19 +53,30 @@ def _check(config: Config) -> None:
         raise UserError("model.encoder.weights: no weights are published for convnet; name a --model.encoder.kind")
     if encoder.weights is None and frozen:
         raise UserError("train.encoder_frozen: a random encoder would stay so; name --model.encoder.weights for it")
-    has_batch_norm = encoder.kind.startswith(("resnet", "densenet")) or encoder.kind.endswith("_bn")
-    if encoder.weights is None and has_batch_norm and encoder.batch_norm == "frozen":
+    if encoder.weights is None and _keeps_statistics(encoder):
         raise UserError("a random encoder has no statistics to keep: --model.encoder.batch-norm trained")
     if frozen and encoder.batch_norm == "trained":
         raise UserError("model.encoder.batch_norm: one that is frozen (train.encoder_frozen) learns no statistics")
     if config.data.features is not None and not frozen:
         raise UserError("data.features are of an encoder that does not change: --train.encoder-frozen")
-    if config.data.views > 1 and config.data.features is None:
+    data = config.data
+    if data.views > 1 and data.features is None:
         raise UserError("data.views are kept in a folder: name it with --data.features")
+    if (
+        data.features is not None
+        and data.views == 1
+        and (data.crop < 1 or data.flip or data.jitter or data.randaugment)
+    ):
+        raise UserError("data.crop, flip, jitter and randaugment are for the second view on: ask for more --data.views")
+
+
+def _keeps_statistics(encoder: EncoderConfig) -> bool:
+    has_batch_norm = encoder.kind.startswith(("resnet", "densenet")) or encoder.kind.endswith("_bn")
+    return has_batch_norm and encoder.batch_norm == "frozen"
 
 
 def _about(config: Config, loaded: Loaded) -> str:
-    """In words. Raises UserError where a part of a frozen encoder would stay random."""
+    """In words. Raises UserError where a part would stay random that should not."""
     encoder = config.model.encoder
     frozen, first = config.train.encoder_frozen, config.train.encoder_from
     how = "frozen" if frozen else f"learning from step {first} on" if first else "learning"
@@ -73,8 +84,9 @@ def _about(config: Config, loaded: Loaded) -> str:
     if not loaded.from_scratch:
         return about
     absent = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in loaded.from_scratch))
-    if frozen:
+    if frozen or _keeps_statistics(encoder):
+        learning = "let it learn" if frozen else "set --model.encoder.batch-norm trained"
         raise UserError(
-            f"{loaded.origin} has no {absent}: end before it with --model.encoder.ends-after, or let it learn"
+            f"{loaded.origin} has no {absent}: end before it with --model.encoder.ends-after, or {learning}"
         )
     return f"{about}; {absent}, which it does not have, from scratch"
