@@ -7,6 +7,7 @@ import pytest
 jaxtyping.install_import_hook("captioner_jax", "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_disable_most_optimizations", True)  # small programs take longer to compile than to run
 
 
 @pytest.fixture
