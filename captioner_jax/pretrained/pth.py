@@ -6,19 +6,28 @@ Such a file is a zip archive whose members are not compressed:
     NAME/data/0, 1, ...  storages: the numbers of one tensor or of several
     NAME/byteorder       `little` or `big`; older files have none and are little-endian
 
+Before PyTorch 1.6 it was a row of pickles and then the storages, as torchvision's VGG, for one, is still given out:
+
+    a number, the version of the format, facts of the machine    a pickle each
+    names and tensors                                            a pickle, as above
+    keys of the storages                                         a pickle, in the order of what follows
+    of each storage how many numbers (8 bytes), then these
+
 A pickle is a program for a stack machine that may call any function of Python. The machine here has no more
 instructions than state dicts are written in, and calls nothing: its values are plain data, and the few functions that
 a state dict names are cases of `_made_by`.
 """
 
 import functools
+import io
 import math
 import pickletools
 import struct
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,14 +44,17 @@ STORAGES = {
     "torch.ByteStorage": np.dtype(np.uint8),
     "torch.BoolStorage": np.dtype(np.bool),
 }
-FUNCTIONS = ("collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter")
+REBUILT = ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor")
+PARAMETERS = ("torch._utils._rebuild_parameter", "torch.nn.parameter.Parameter")
+FUNCTIONS = ("collections.OrderedDict", *REBUILT, *PARAMETERS)
 NESTED = ("state_dict", "model")
 """Under what names a checkpoint of a training run keeps the state dict."""
 
 _LONGEST_PICKLE = 1 << 22
 _DIMENSIONS = 64  # NumPy's most
 _SHARED = 4  # by how many tensors a storage may be shared, on average
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # pickled, the number that files before PyTorch 1.6 begin with
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # pickled, the number that older files begin with
+_BIG_ENDIAN = "written on a big-endian machine, which is not read here: convert it to .safetensors there"
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
@@ -63,13 +75,18 @@ def read_pth(path: Path) -> dict[str, np.ndarray]:
     """
     with open(path, "rb") as file:
         try:
+            size = path.stat().st_size
+            is_legacy = file.read(len(_LEGACY)) == _LEGACY
+            file.seek(0)
+            if is_legacy:
+                return _without_prefix(_in_a_row(file, size))
             with zipfile.ZipFile(file) as archive:
-                return _without_prefix(_tensors(archive, path.stat().st_size))
+                return _without_prefix(_zipped(archive, size))
         except PthError:
             raise
         except zipfile.BadZipFile as error:
             file.seek(0)
-            raise PthError(_why_no_zip(file.read(len(_LEGACY)), error)) from error
+            raise PthError(_why_no_zip(file.read(2), error)) from error
         except _OF_DAMAGE as error:
             raise PthError(f"damaged: {error}. Get it once more") from error
 
@@ -107,9 +124,11 @@ class Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
+        """All that were referred to, by key."""
 
-    def run(self, program: bytes) -> Any:
-        """The value that a pickle describes.
+    def run(self, program: bytes | io.BytesIO) -> Any:
+        """The value that a pickle describes, the next one of several.
 
         Raises PthError for a name or an instruction that no state dict needs, and others for a program that makes no
         sense: LookupError, TypeError, ValueError.
@@ -155,7 +174,9 @@ class Machine:
             case "STACK_GLOBAL":
                 self.stack.append(_known(*self.pop(2)))
             case "BINPERSID":
-                self.stack.append(_storage(self.stack.pop()))
+                storage = _storage(self.stack.pop())
+                self.storages[storage.key] = storage
+                self.stack.append(storage)
             case "REDUCE":
                 self.stack.append(_made_by(*self.pop(2)))
             case "BUILD":  # attributes of a dict, such as `_metadata`: versions of layers, of no use here
@@ -197,7 +218,8 @@ def _known(module: Any, name: Any) -> Name:
 
 def _storage(told: Any) -> Storage:
     match told:
-        case ("storage", Name(kind), str(key), str(), int(length)) if kind in STORAGES:
+        # In older files another place tells which part of another storage this one is: None, for all that are met.
+        case ("storage", Name(kind), str(key), str(), int(length), *parts) if kind in STORAGES and not any(parts):
             return Storage(key, STORAGES[kind], length)
     raise TypeError("the pickle refers to what is no storage")
 
@@ -207,22 +229,48 @@ def _made_by(function: Any, arguments: Any) -> Any:
     match function, arguments:
         case Name("collections.OrderedDict"), ():
             return {}
-        case (
-            Name("torch._utils._rebuild_tensor_v2"),
-            (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_),
-        ):
+        case Name(name), (Storage() as storage, int(offset), tuple(shape), tuple(strides), *_) if name in REBUILT:
             return Tensor(storage, offset, shape, strides)
-        case Name("torch._utils._rebuild_parameter"), (Tensor() as tensor, *_):
+        case Name(name), (Tensor() as tensor, *_) if name in PARAMETERS:
             return tensor
     raise TypeError("the pickle makes a call in a form that no state dict has")
 
 
-def _tensors(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
+def _zipped(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
     """Raises PthError where the archive, a file of `size` bytes, holds no state dict or is not to be trusted."""
     folder = _folder(archive, size)
-    numbers = functools.cache(lambda key: archive.read(f"{folder}data/{key}"))
+    tensors = _state_dict(Machine().run(archive.read(f"{folder}data.pkl")))
+    return _arrays(tensors, functools.cache(lambda key: archive.read(f"{folder}data/{key}")), size)
+
+
+def _in_a_row(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
+    """The same of a file of the format before PyTorch 1.6."""
+    # Not from the file itself, of which a pickle could ask more bytes than there is memory.
+    pickles = io.BytesIO(file.read(_LONGEST_PICKLE))
+    _, _, machine_facts = (Machine().run(pickles) for _ in range(3))
+    if machine_facts["little_endian"] is not True:
+        raise PthError(_BIG_ENDIAN)
+    machine = Machine()
+    tensors = _state_dict(machine.run(pickles))
+    keys = Machine().run(pickles)
+    file.seek(pickles.tell())
+    numbers = {key: _numbers(file, machine.storages[key], size) for key in keys}
+    return _arrays(tensors, numbers.__getitem__, size)
+
+
+def _numbers(file: BinaryIO, storage: Storage, size: int) -> bytes:
+    """The numbers of the next storage. Raises PthError where they are not as many as were told."""
+    count = int.from_bytes(file.read(8), "little", signed=True)
+    length = count * storage.dtype.itemsize
+    if count != storage.length or not 0 <= length <= size or len(numbers := file.read(length)) < length:
+        raise PthError("damaged or cut short: a storage has other numbers than were told. Get it once more")
+    return numbers
+
+
+def _arrays(tensors: dict[str, Tensor], numbers: Callable[[str], bytes], size: int) -> dict[str, np.ndarray]:
+    """Tensors cut out of the numbers of their storages; the file has `size` bytes."""
     arrays, together = {}, 0
-    for name, tensor in _state_dict(Machine().run(archive.read(f"{folder}data.pkl"))).items():
+    for name, tensor in tensors.items():
         _check(name, tensor, len(numbers(tensor.storage.key)))
         together += math.prod(tensor.shape) * tensor.storage.dtype.itemsize
         if together > _SHARED * size:
@@ -247,7 +295,7 @@ def _folder(archive: zipfile.ZipFile, size: int) -> str:
     if pickles[0].file_size > _LONGEST_PICKLE:
         raise PthError(f"its data.pkl has {pickles[0].file_size:,} bytes, too many for names of weights")
     if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") != b"little":
-        raise PthError("written on a big-endian machine, which is not read here: convert it to .safetensors there")
+        raise PthError(_BIG_ENDIAN)
     return folder
 
 
@@ -296,11 +344,6 @@ def _more_than_weights(what: str) -> str:
 
 
 def _why_no_zip(head: bytes, error: zipfile.BadZipFile) -> str:
-    if head == _LEGACY:
-        return (
-            "of the format before PyTorch 1.6, which is not read here: resave it with a newer torch, "
-            "or convert to .safetensors"
-        )
     if head.startswith(b"PK"):
         return f"damaged or cut short ({error}): get it once more"
     return "no file of weights of PyTorch's"

@@ -1,10 +1,10 @@
-"""Writes sample.pth with PyTorch itself, from made weights; run by hand where that is installed (2.15 was).
+"""Writes sample.pth and legacy.pth with PyTorch itself, from made weights; run where that is installed (2.15 was).
 
     python -m tests.pretrained.make_pth
 
 It has what PyTorch's files have: a conv kernel laid out channels last, running statistics with their count (a scalar),
 parameters, a storage shared by two tensors, one that begins amid it, other types, no elements, and the prefix and
-nesting of a checkpoint.
+nesting of a checkpoint. The second is the same in the format before PyTorch 1.6.
 """
 
 from pathlib import Path
@@ -13,7 +13,7 @@ import torch
 
 from tests.pretrained.making import made
 
-SAMPLE = Path(__file__).with_name("sample.pth")
+SAMPLE, LEGACY = (Path(__file__).with_name(name) for name in ("sample.pth", "legacy.pth"))
 
 
 def main() -> None:
@@ -32,7 +32,9 @@ def main() -> None:
     state["module.brain"] = torch.from_numpy(made("brain", (5,))).bfloat16()
     state["module.empty"] = torch.zeros(0, 3)
     state["module.flags"] = torch.tensor([True, False])
-    torch.save({"epoch": 3, "loss": 0.5, "best": None, "done": True, "state_dict": state}, SAMPLE)
+    checkpoint = {"epoch": 3, "loss": 0.5, "best": None, "done": True, "state_dict": state}
+    torch.save(checkpoint, SAMPLE)
+    torch.save(checkpoint, LEGACY, _use_new_zipfile_serialization=False)
 
 
 if __name__ == "__main__":

@@ -264,9 +264,6 @@ def test_an_endless_table_of_names_is_refused(read):
 
 
 def test_what_is_no_archive_of_pytorch_is_told_by_its_kind(read):
-    legacy = bytes.fromhex("80028a0a6cfc9c46f9206aa850192e80024de9032e")  # as torch 2.15 still writes when asked to
-    with pytest.raises(PthError, match=r"before PyTorch 1\.6.*resave"):
-        read(legacy)
     with pytest.raises(PthError, match="no file of weights"):
         read(b"<!DOCTYPE html>")
     with pytest.raises(PthError, match="no file of weights"):
