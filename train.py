@@ -109,7 +109,7 @@ def features(config: Config, data: DataSet, beginning: Beginning) -> dict[str, F
     """What a frozen encoder makes of training and validation images, if that is asked for; made now if need be."""
     if config.data.features is None:
         return {}
-    eye = make_eye(beginning.graphdef, beginning.state.parameters, beginning.preprocessing)
+    eye = make_eye(config.model.encoder, beginning.graphdef, beginning.state.parameters, beginning.preprocessing)
     keep = functools.partial(load_features, config=config.data, eye=eye, seed=config.train.seed)
     validation = {name: keep(source, name, views=1) for name, source in data.validation.items()}
     return validation | {"train": keep(data.train, "train", views=config.data.views)}

@@ -175,6 +175,7 @@ def test_published_weights_need_be_there_only_to_begin_with(folder, tmp_path, ca
     assert not (tmp_path / "runs" / "again").exists()
 
 
+@pytest.mark.usefixtures("ordinary_promotion")
 def test_a_run_without_progress_stops_and_stays_stopped(folder, tmp_path, capsys):
     lazy = ["--train.learning-rate", "1e-30", "--train.matrix-learning-rate", "None", "--train.patience", "2"]
     arguments = [*options(folder, tmp_path, "lazy", steps=200), *lazy]

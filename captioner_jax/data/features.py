@@ -11,12 +11,13 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,7 @@ import tqdm
 from flax import nnx
 from jaxtyping import Array, Float, Float16, UInt8
 
-from captioner_jax.config import DataConfig
+from captioner_jax.config import DataConfig, EncoderConfig
 from captioner_jax.data.augmentation import augment
 from captioner_jax.data.images import ImageError, Preprocessing, normalise, open_image, to_square
 from captioner_jax.data.source import Example, Source
@@ -93,9 +94,16 @@ class Eye(NamedTuple):
     mark: str
 
 
-def make_eye(graphdef: nnx.GraphDef[Captioner], parameters: dict[Any, Any], preprocessing: Preprocessing) -> Eye:
-    """The encoder of a captioner."""
-    digest = hashlib.sha256(json.dumps(dataclasses.asdict(preprocessing)).encode())
+def make_eye(
+    encoder: EncoderConfig,
+    graphdef: nnx.GraphDef[Captioner],
+    parameters: dict[Any, Any],
+    preprocessing: Preprocessing,
+) -> Eye:
+    """The encoder of a captioner; `encoder` are its settings."""
+    architecture = dataclasses.replace(encoder, weights=None, normalisation=None)  # told by numbers and preprocessing
+    settings = [dataclasses.asdict(architecture), dataclasses.asdict(preprocessing)]
+    digest = hashlib.sha256(json.dumps(settings).encode())
     for path, leaf in jax.tree.leaves_with_path(parameters["encoder"]):
         digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
     return Eye(functools.partial(make_sight(graphdef, preprocessing), parameters), digest.hexdigest())
@@ -124,10 +132,10 @@ def load_features(source: Source, split: str, config: DataConfig, eye: Eye, *, v
 
 def _made_from(source: Source, config: DataConfig, eye: Eye, views: int, seed: int) -> dict[str, Any]:
     """All that cells depend on. How images are augmented matters to the second view and later ones only."""
-    names = hashlib.sha256()
-    for i in {0, len(source) // 2, len(source) - 1}:
-        names.update(source[i].name.encode() + source[i].image)
-    made_from = {"encoder": eye.mark, "images": [len(source), names.hexdigest()], "views": views}
+    images = hashlib.sha256(json.dumps(list(source.captions())).encode())  # the order: names would take all files
+    for i in (0, len(source) // 2, len(source) - 1):
+        images.update(source[i].name.encode() + source[i].image)
+    made_from = {"encoder": eye.mark, "images": [len(source), images.hexdigest()], "views": views}
     augmentation = {key: getattr(config, key) for key in ("crop", "flip", "jitter", "randaugment")} | {"seed": seed}
     return made_from | (augmentation if views > 1 else {})
 
@@ -138,23 +146,30 @@ def _make(source: Source, config: DataConfig, eye: Eye, folder: Path, made_from:
     partial.mkdir(parents=True)
     try:
         shape = made_from["views"], len(source)
-        cells, mirrored, problems = None, np.zeros(shape, bool), {}
-        with tqdm.tqdm(total=shape[0] * shape[1], desc=f"features of {folder.name}", unit="image", disable=None) as bar:
+        mirrored, problems = np.zeros(shape, bool), {}
+        progress = tqdm.tqdm(total=math.prod(shape), desc=f"features of {folder.name}", unit="image", disable=None)
+        # Written, not mapped: what writes to a mapped file is killed by a full disk.
+        with progress, open(partial / "cells.npy", "wb") as cells:
             for view, first, shown in _all_shown(source, config, made_from):
                 found = _seen(eye, np.stack([one.pixels for one in shown]))
-                if cells is None:
-                    file = partial / "cells.npy"
-                    cells = np.lib.format.open_memmap(file, "w+", np.float16, (*shape, *found.shape[1:]))
-                cells[view, first : first + len(shown)] = found
+                if not cells.tell():
+                    _write_head(cells, (*shape, *found.shape[1:]))
+                cells.write(found.tobytes())
                 mirrored[view, first : first + len(shown)] = [one.mirrored for one in shown]
                 problems |= {str(first + row): one.problem for row, one in enumerate(shown) if one.problem}
-                bar.update(len(shown))
+                progress.update(len(shown))
         np.save(partial / "mirrored.npy", mirrored)
         (partial / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
         (partial / "made_from.json").write_text(json.dumps(made_from, indent=2), encoding="utf-8")
         partial.rename(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _write_head(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """What comes before the numbers in a .npy of float16."""
+    head = {"descr": np.dtype(np.float16).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, head)
 
 
 class _Shown(NamedTuple):

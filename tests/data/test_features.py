@@ -1,8 +1,10 @@
 """A frozen encoder's features on disk: what the encoder gives, of the right images, and of nothing else."""
 
 import dataclasses
+import errno
 import json
 import pickle
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -25,7 +27,7 @@ HOW = Preprocessing(16)
 
 def eye_of(seed=0):
     graphdef, variables = nnx.split(Captioner(MODEL, 9, rngs=nnx.Rngs(seed)))
-    return make_eye(graphdef, nnx.to_pure_dict(variables), HOW)
+    return make_eye(MODEL.encoder, graphdef, nnx.to_pure_dict(variables), HOW)
 
 
 def stripes(i):
@@ -43,7 +45,7 @@ def config(tmp_path):
     for i in range(12):
         file = encoded(Image.fromarray(stripes(i)))
         (folder / f"{i}.png").write_bytes(file if i != 7 else b"no image")
-        rows.append({"image": f"{i}.png", "caption": "a stripe on the left", "split": "train"})
+        rows.append({"image": f"{i}.png", "caption": f"stripe {i} on the left", "split": "train"})
     for name, split in (("v", "validation"), ("t", "test")):
         (folder / f"{name}.png").write_bytes(encoded(picture()))
         rows.append({"image": f"{name}.png", "caption": "a stripe", "split": split})
@@ -117,13 +119,35 @@ def test_features_of_other_images_are_refused(config):
         load_features(data.test["test"], "train", config, eye_of(), views=1, seed=0)
 
 
+def test_features_of_the_same_images_in_another_order_are_refused(config):
+    captions = Path(config.path, "captions.jsonl")
+    lines = captions.read_text().splitlines(keepends=True)
+    load_features(load(config).train, "train", config, eye_of(), views=1, seed=0)
+    captions.write_text("".join(lines[i] for i in [0, 2, 1, *range(3, len(lines))]))
+    with pytest.raises(UserError, match="other images"):
+        load_features(load(config).train, "train", config, eye_of(), views=1, seed=0)
+
+
+def test_a_full_disk_is_an_error_in_words(config, monkeypatch):
+    def full(file, shape):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(features, "_write_head", full)
+    with pytest.raises(UserError, match="No space left"):
+        load_features(load(config).train, "train", config, eye_of(), views=1, seed=0)
+
+
 def test_the_mark_is_of_encoder_and_preprocessing_alone():
     graphdef, variables = nnx.split(Captioner(MODEL, 9, rngs=nnx.Rngs(0)))
     variables = nnx.to_pure_dict(variables)
-    mark = make_eye(graphdef, variables, HOW).mark
+    mark = make_eye(MODEL.encoder, graphdef, variables, HOW).mark
     other_decoder = variables | {"decoder": jax.tree.map(lambda x: x + 1, variables["decoder"])}
-    assert make_eye(graphdef, other_decoder, HOW).mark == mark
-    assert make_eye(graphdef, variables, dataclasses.replace(HOW, mean=(0.5, 0.5, 0.5))).mark != mark
+    assert make_eye(MODEL.encoder, graphdef, other_decoder, HOW).mark == mark
+    assert make_eye(MODEL.encoder, graphdef, variables, dataclasses.replace(HOW, mean=(0.5, 0.5, 0.5))).mark != mark
+    other_stride = dataclasses.replace(MODEL.encoder, resnet_version="1")
+    assert make_eye(other_stride, graphdef, variables, HOW).mark != mark
+    elsewhere = dataclasses.replace(MODEL.encoder, weights="elsewhere.pth")
+    assert make_eye(elsewhere, graphdef, variables, HOW).mark == mark
 
 
 def test_nothing_half_made_is_left(config, tmp_path):
