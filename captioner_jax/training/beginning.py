@@ -51,6 +51,8 @@ def _check(config: Config) -> None:
     encoder, frozen = config.model.encoder, config.train.encoder_frozen
     if encoder.kind == "convnet" and encoder.weights is not None:
         raise UserError("model.encoder.weights: no weights are published for convnet; name a --model.encoder.kind")
+    if encoder.kind == "convnet" and config.train.encoder_layer_decay < 1:
+        raise UserError("train.encoder_layer_decay: it is for the stages of a classic encoder, not for convnet")
     if encoder.weights is None and frozen:
         raise UserError("train.encoder_frozen: a random encoder would stay so; name --model.encoder.weights for it")
     if encoder.weights is None and _keeps_statistics(encoder):

@@ -17,7 +17,10 @@ from captioner_jax.training.step import TrainState
 
 SETTINGS = "config.json"
 # May differ between a run and its resumption: they change what is shown or kept, not what is computed.
-FREE_TO_CHANGE = ("runs", "evaluation", "train.log_every", "train.checkpoint_every", "train.keep_checkpoints")
+FREE_TO_CHANGE = (
+    *("runs", "evaluation", "data.workers"),
+    *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
+)
 
 
 def check_run(config: Config, resume: bool) -> None:

@@ -59,7 +59,7 @@ def _encoders_pace(config: TrainConfig) -> optax.GradientTransformation:
 
     def slower(updates: Any, _: Any) -> Any:
         encoder = updates.get("encoder", {})
-        last = max([0, *encoder.get("stages", []), *encoder.get("blocks", [])])
+        last = max([0, *encoder.get("blocks", []), *encoder.get("convolutions", [])])
         decay = config.encoder_layer_decay
         return jax.tree_util.tree_map_with_path(
             lambda path, update: height * decay ** _stages_above(path, last) * update, updates
@@ -71,10 +71,12 @@ def _encoders_pace(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def _stages_above(path: Path, last: int) -> int:
-    """How many stages (or blocks) of an encoder come after that of a parameter; its stem lies below the first."""
+    """How many stages (vit, clip: blocks) of an encoder come after that of a parameter; its stem lies below them all."""
     match path[1].key:
-        case "stages" | "blocks":
+        case "blocks" | "convolutions":
             return last - path[2].key
+        case "transitions":  # each opens the stage after it, as the strided convolutions of a ResNet do
+            return last - path[2].key - 1
         case "norm":
             return 0
         case _:

@@ -60,6 +60,7 @@ def test_stages_that_the_file_does_not_have_learn_from_scratch(weights):
     ("train", "data", "encoder", "message"),
     [
         ({}, {}, {"kind": "convnet", "weights": "here"}, "no weights are published for convnet"),
+        ({"encoder_layer_decay": 0.5}, {}, {"kind": "convnet"}, "not for convnet"),
         ({"encoder_frozen": True}, {}, {}, "a random encoder would stay so"),
         ({}, {}, {"kind": "vgg11_bn"}, "no statistics to keep"),
         ({}, {}, {"kind": "resnet18"}, "no statistics to keep"),
