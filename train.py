@@ -90,11 +90,11 @@ def train(
             if last or step % settings.log_every == 0:
                 progress.tell(learning_rate(step))
             if last or step % settings.evaluate_every == 0:
-                scores = examiner.score(data.validation, state.parameters, config.evaluation.images, views)
+                scores = examiner.score(data.validation, state.best_guess, config.evaluation.images, views)
                 show(scores, config.evaluation.examples)
                 progress.write(values(scores))
                 if checkpoints.is_best(worth(scores["validation"], config.evaluation.best)):
-                    examiner.keep(state.parameters, values(scores), step)
+                    examiner.keep(state.best_guess, values(scores), step)
                 if checkpoints.out_of_patience(settings.patience):
                     print(f"{settings.patience} evaluations without a better captioner: training stops at step {step}")
                     last = True

@@ -210,6 +210,8 @@ class TrainConfig:
     """AdamW's memory of squared gradients."""
     clip: Annotated[float, Gt(0)] = 1.0
     """Largest norm of the gradient; longer ones are scaled down to it."""
+    ema_decay: Annotated[float, Gt(0), Lt(1)] | None = None
+    """If set, the captioner is the exponential moving average of the weights, this share of it kept at each step."""
     label_smoothing: Share = 0.0
     """Probability mass spread evenly over the vocabulary (Szegedy et al. 2016)."""
     seed: NotNegative = 0

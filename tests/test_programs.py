@@ -21,7 +21,7 @@ SMALL = [
     *("--model.width", "32", "--model.heads", "2", "--model.feed-forward", "64", "--model.layers", "1"),
     *("--model.encoder.widths", "16", "32", "--model.encoder.blocks", "0", "1", "--data.image-size", "16"),
     *("--data.max-length", "8", "--train.batch-size", "8", "--train.warmup", "5", "--train.learning-rate", "5e-3"),
-    *("--train.matrix-learning-rate", "0.05"),
+    *("--train.matrix-learning-rate", "0.05", "--train.ema-decay", "0.8"),
     *("--train.evaluate-every", "20", "--train.checkpoint-every", "20", "--train.log-every", "10"),
 ]
 

@@ -71,7 +71,7 @@ def _encoders_pace(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def _stages_above(path: Path, last: int) -> int:
-    """How many stages (vit, clip: blocks) of an encoder come after that of a parameter; its stem lies below them all."""
+    """How many stages (vit, clip: blocks) of an encoder come after that of a parameter; its stem lies below all."""
     match path[1].key:
         case "blocks" | "convolutions":
             return last - path[2].key

@@ -16,7 +16,7 @@ from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import PAD
-from captioner_jax.training.learning import Path, divided, is_learned, joined
+from captioner_jax.training.learning import Path, divided, in_encoder, is_learned, joined
 from captioner_jax.training.loss import masked_sum, token_losses
 
 Parameters = dict[Any, Any]
@@ -31,6 +31,13 @@ class TrainState:
     parameters: Parameters
     """All variables of the captioner, with statistics and what is frozen."""
     optimizer: optax.OptState
+    average: Parameters | None = None
+    """With `train.ema_decay`, the moving average of all that moves."""
+
+    @property
+    def best_guess(self) -> Parameters:
+        """The variables to write captions with: averaged where an average is kept."""
+        return self.parameters if self.average is None else joined(self.average, self.parameters)
 
 
 class Metrics(NamedTuple):
@@ -44,7 +51,8 @@ class Metrics(NamedTuple):
 def first_state(parameters: Parameters, optimizer: optax.GradientTransformation, config: TrainConfig) -> TrainState:
     """The state before the first step."""
     learned, _ = divided(parameters, learned_by(config))
-    return TrainState(jnp.asarray(0), parameters, optimizer.init(learned))
+    average = None if config.ema_decay is None else jax.tree.map(jnp.copy, divided(parameters, moved_by(config))[0])
+    return TrainState(jnp.asarray(0), parameters, optimizer.init(learned), average)
 
 
 def make_train_step(
@@ -78,10 +86,23 @@ def make_train_step(
         updates, memory = optimizer.update(gradients, state.optimizer, learned)
         _, others = divided(after, learned_by(config))
         parameters = joined(cast(Parameters, optax.apply_updates(learned, updates)), others)
+        average = state.average
+        if average is not None and config.ema_decay is not None:
+            average = averaged(average, divided(parameters, moved_by(config))[0], state.step, config.ema_decay)
         metrics = Metrics(loss, optax.tree.norm(gradients), (~batch.usable).sum())
-        return TrainState(state.step + 1, parameters, memory), metrics
+        return TrainState(state.step + 1, parameters, memory, average), metrics
 
     return jax.jit(train_step, donate_argnums=0)
+
+
+def averaged(average: Parameters, after: Parameters, step: Int[Array, ""], decay: float) -> Parameters:
+    r"""$\bar\theta \leftarrow d \bar\theta + (1 - d) \theta$: the past fades, where Polyak and Juditsky (1992) keep it.
+
+    The memory d grows towards `decay` as $(1 + t) / (10 + t)$, so that the random beginning is soon forgotten.
+    """
+    t = step.astype(jnp.float32)
+    d = jnp.minimum(decay, (1 + t) / (10 + t))
+    return jax.tree.map(lambda a, p: a + (1 - d) * (p - a), average, after)
 
 
 def make_evaluation_step(
@@ -115,6 +136,11 @@ def caption_loss(
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     logits = captioner.decoder(inputs, inputs != PAD, captioner.memory(cells, rngs), rngs)
     return masked_sum(token_losses(logits, targets, smoothing), targets != PAD)
+
+
+def moved_by(config: TrainConfig) -> Callable[[Path], bool]:
+    """Which variables change: what is learned, and statistics that are counted."""
+    return lambda path: not (config.encoder_frozen and in_encoder(path))
 
 
 def learned_by(config: TrainConfig) -> Callable[[Path], bool]:

@@ -104,6 +104,27 @@ def test_a_step_is_a_function_of_its_number():
     assert losses[0] == losses[1]
 
 
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_the_average_is_of_the_weights_after_each_step():
+    train = TrainConfig(steps=10, warmup=0, ema_decay=0.3)
+    _, state, step = begin(train)
+    expected = jax.tree.map(np.asarray, state.parameters)
+    for t in range(5):
+        state, _ = step(state, batch())
+        d = min(0.3, (1 + t) / (10 + t))
+        expected = jax.tree.map(lambda a, p, d=d: d * a + (1 - d) * np.asarray(p), expected, state.parameters)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.best_guess, expected)
+    assert not np.allclose(jax.tree.leaves(state.best_guess)[0], jax.tree.leaves(state.parameters)[0])
+
+
+def test_of_a_frozen_encoder_no_average_is_kept():
+    train = TrainConfig(steps=10, ema_decay=0.9, encoder_frozen=True)
+    _, state, _ = begin(train)
+    assert not jax.tree.leaves(state.average["encoder"])
+    assert jax.tree.structure(state.best_guess) == jax.tree.structure(state.parameters)
+    assert begin(TrainConfig(steps=10))[1].average is None
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
     with Progress(tmp_path, 0, 10, 4) as progress:
         for loss in (1.0, float("nan"), 1.0):
