@@ -1,116 +1,178 @@
-"""Greedy and beam search: one loop over a fixed-size cache, which goes in and comes out, batched over images.
+"""Greedy, beam search and sampling: one loop over a fixed-size cache, which goes in and comes out, batched over images.
 
-Both take a decoder and its projected memory of B images and are meant to be called inside `jax.jit`.
+All take an ensemble of decoders with their memories of B images and are meant to be called inside `jax.jit`.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from captioner_jax.generation.constraints import Constraint, SoFar, constrained
+from captioner_jax.generation.ensemble import Ensemble
+from captioner_jax.generation.filters import Filter
+from captioner_jax.generation.selection import Best, Selection
 from captioner_jax.model.attention import KeyValue
-from captioner_jax.model.decoder import Cache, Decoder
-from captioner_jax.text.special import END, PAD, START, UNKNOWN
-
-NEVER_WRITTEN = (PAD, START, UNKNOWN)
+from captioner_jax.model.decoder import Cache
+from captioner_jax.text.special import END, PAD, START
 
 
 class Found(NamedTuple):
-    """Captions, the best of each image first: ids (END included, then PAD) and the score they were ranked by."""
+    """K captions an image: ids (END included, then PAD), log-probability, and the score they are ranked by.
+
+    One of minus infinity has come to a dead end: constraints have left no word to go on with.
+    """
 
     tokens: Int[Array, "B K T"]
+    log_p: Float[Array, "B K"]
     scores: Float[Array, "B K"]
 
 
-class _Beams(NamedTuple):
+# Of captions' lengths in tokens, END among them: what their log-probabilities are divided by.
+Normaliser = Callable[[Float[Array, "B K"]], Float[Array, "B K"]]
+
+
+def length_power(alpha: float) -> Normaliser:
+    r"""$$|w|^\alpha$$: 0 ranks by probability alone, 1 by the mean log-probability of a word."""
+    return lambda lengths: jnp.maximum(lengths, 1.0) ** alpha
+
+
+def gnmt_penalty(alpha: float) -> Normaliser:
+    r"""$$(5 + |w|)^\alpha / (5 + 1)^\alpha$$ (Wu et al. 2016, "Google's Neural Machine Translation System", eq. 14)."""
+    return lambda lengths: ((5 + lengths) / 6) ** alpha
+
+
+class _Captions(NamedTuple):
     tokens: Int[Array, "B K T"]
     log_p: Float[Array, "B K"]
     lengths: Int[Array, "B K"]
     done: Bool[Array, "B K"]
     last: Int[Array, "B K"]
-    cache: Cache
+    caches: list[Cache]
+
+    @property
+    def written(self) -> Int[Array, ""]:
+        """Places written."""
+        return self.caches[0].length
 
 
-def greedy(decoder: Decoder, memory: list[KeyValue], length: int) -> Found:
-    """The likeliest word at each step, until END or `length` words; scored by log-probability."""
-    images = memory[0].keys.shape[0]
-    one_each = (images, 1)
+Choose = Callable[[Float[Array, "B K V"], Int[Array, ""]], Int[Array, "B K"]]
 
-    def unfinished(state: _Beams) -> Bool[Array, ""]:
-        return (state.cache.length < length) & ~state.done.all()
 
-    def step(state: _Beams) -> _Beams:
-        log_p, cache = _next_word(decoder, memory, state)
-        word = jnp.where(state.done, PAD, log_p.argmax(-1))
-        gain = jnp.where(state.done, 0.0, log_p.max(-1))
-        return _Beams(
-            tokens=state.tokens.at[:, :, state.cache.length].set(word),
-            log_p=state.log_p + gain,
+def greedy(ensemble: Ensemble, length: int, constraints: Sequence[Constraint] = ()) -> Found:
+    """The likeliest word at each step, until END or `length` tokens."""
+    return _one_by_one(ensemble, length, 1, constraints, lambda log_p, _: log_p.argmax(-1).astype(jnp.int32))
+
+
+def sample(
+    ensemble: Ensemble,
+    length: int,
+    count: int,
+    key: PRNGKeyArray,
+    constraints: Sequence[Constraint] = (),
+    filters: Sequence[Filter] = (),
+) -> Found:
+    """`count` captions an image, each word drawn from its distribution as the filters leave it; two may be the same.
+
+    Log-probabilities are those before the filters. The same key and the same images give the same captions.
+    """
+
+    def draw(log_p: Float[Array, "B K V"], step: Int[Array, ""]) -> Int[Array, "B K"]:
+        for filter in filters:
+            log_p = filter(log_p)
+        return jax.random.categorical(jax.random.fold_in(key, step), log_p).astype(jnp.int32)
+
+    return _one_by_one(ensemble, length, count, constraints, draw)
+
+
+def _one_by_one(
+    ensemble: Ensemble, length: int, count: int, constraints: Sequence[Constraint], choose: Choose
+) -> Found:
+    """Captions that know nothing of each other, each word chosen for good."""
+
+    def step(state: _Captions) -> _Captions:
+        log_p, caches = ensemble.next_word(state.last, state.caches)
+        log_p = constrained(log_p, SoFar(state.tokens, state.written), constraints)
+        word = jnp.where(state.done, PAD, choose(log_p, state.written))
+        gain = jnp.take_along_axis(log_p, word[:, :, None], axis=-1)[:, :, 0]
+        total = jnp.where(state.done, state.log_p, state.log_p + gain)
+        return _Captions(
+            tokens=state.tokens.at[:, :, state.written].set(word),
+            log_p=total,
             lengths=state.lengths + (~state.done).astype(jnp.int32),
-            done=state.done | (word == END),
+            done=state.done | (word == END) | jnp.isneginf(total),
             last=word,
-            cache=cache,
+            caches=caches,
         )
 
-    end = jax.lax.while_loop(unfinished, step, _start(decoder, one_each, length, jnp.zeros(one_each)))
-    return Found(end.tokens, end.log_p)
+    end = _until_done(step, _start(ensemble, length, jnp.zeros((ensemble.images, count))))
+    return Found(end.tokens, end.log_p, end.log_p)
 
 
-def beam_search(decoder: Decoder, memory: list[KeyValue], length: int, beams: int, length_power: float = 0.7) -> Found:
-    r"""The K best captions that a search of width K finds, by $$\log p(w) / |w|^{\alpha}$$, END counted in |w|.
+def beam_search(
+    ensemble: Ensemble,
+    length: int,
+    beams: int,
+    constraints: Sequence[Constraint] = (),
+    normaliser: Normaliser = length_power(0.7),  # noqa: B008
+    selection: Selection | None = None,
+) -> Found:
+    r"""The captions that a search of width K finds, by $$\log p(w)$$ over the normaliser of |w|, the best first.
 
-    A finished caption keeps its place among the K as long as no candidate scores higher. The normalisation is that of
-    Wu et al. 2016, "Google's Neural Machine Translation System", equation 14, without its constant 5; alpha is
-    `length_power`, and 0 ranks by probability alone. With one beam this is greedy search.
+    A finished caption keeps its place among the K as long as no candidate scores higher. With one beam this is greedy
+    search. `selection` says which candidates live on; if it is None, the K best of all.
     """
-    images = memory[0].keys.shape[0]
+    selection = selection or Best(beams)
+    images = ensemble.images
 
-    def unfinished(state: _Beams) -> Bool[Array, ""]:
-        running = ~state.done & jnp.isfinite(state.log_p)
-        return (state.cache.length < length) & running.any()
-
-    def step(state: _Beams) -> _Beams:
-        next_log_p, cache = _next_word(decoder, memory, state)
-        vocabulary = next_log_p.shape[-1]
-        only_pad = jnp.where(jnp.arange(vocabulary) == PAD, 0.0, -jnp.inf)
-        total = state.log_p[:, :, None] + jnp.where(state.done[:, :, None], only_pad, next_log_p)
+    def step(state: _Captions) -> _Captions:
+        log_p, caches = ensemble.next_word(state.last, state.caches)
+        log_p = constrained(log_p, SoFar(state.tokens, state.written), constraints)
+        only_pad = jnp.where(jnp.arange(log_p.shape[-1]) == PAD, 0.0, -jnp.inf)
+        total = state.log_p[:, :, None] + jnp.where(state.done[:, :, None], only_pad, log_p)
         lengths = state.lengths + (~state.done).astype(jnp.int32)
-        scores = total / lengths[:, :, None].astype(jnp.float32) ** length_power
-        _, best = jax.lax.top_k(scores.reshape(images, beams * vocabulary), beams)
-        parent, word = best // vocabulary, best % vocabulary
+        scores = total / normaliser(lengths.astype(jnp.float32))[:, :, None]
+        parent, word, possible = selection.choose(scores, state.tokens)
         of_parent = lambda x: jnp.take_along_axis(x, parent, axis=1)  # noqa: E731
-        return _Beams(
-            tokens=_reorder(state.tokens, parent).at[:, :, state.cache.length].set(word),
-            log_p=jnp.take_along_axis(total.reshape(images, -1), best, axis=1),
+        log_p_of_chosen = total[jnp.arange(images)[:, None], parent, word]
+        return _Captions(
+            tokens=_reorder(state.tokens, parent).at[:, :, state.written].set(word),
+            log_p=jnp.where(possible, log_p_of_chosen, -jnp.inf),
             lengths=of_parent(lengths),
             done=of_parent(state.done) | (word == END),
             last=word,
-            cache=Cache([_reorder_cache(layer, parent) for layer in cache.layers], cache.length),
+            caches=[Cache([_reorder_cache(layer, parent) for layer in c.layers], c.length) for c in caches],
         )
 
-    first_alone = jnp.where(jnp.arange(beams) == 0, 0.0, -jnp.inf)
-    start = _start(decoder, (images, beams), length, jnp.broadcast_to(first_alone, (images, beams)))
-    end = jax.lax.while_loop(unfinished, step, start)
-    return Found(end.tokens, end.log_p / jnp.maximum(end.lengths, 1).astype(jnp.float32) ** length_power)
+    first = jnp.broadcast_to(jnp.where(selection.begins, 0.0, -jnp.inf), (images, selection.begins.size))
+    end = _until_done(step, _start(ensemble, length, first))
+    scores = end.log_p / normaliser(end.lengths.astype(jnp.float32))
+    best = jnp.argsort(-scores, axis=1)[:, :beams]
+    return Found(_reorder(end.tokens, best), *(jnp.take_along_axis(x, best, axis=1) for x in (end.log_p, scores)))
 
 
-def _start(decoder: Decoder, shape: tuple[int, int], length: int, log_p: Float[Array, "B K"]) -> _Beams:
-    images, beams = shape
-    return _Beams(
-        tokens=jnp.full((images, beams, length), PAD, jnp.int32),
+def _until_done(step: Callable[[_Captions], _Captions], start: _Captions) -> _Captions:
+    """Until every caption has ended, or come to a dead end, or filled its places."""
+    length = start.tokens.shape[-1]
+
+    def unfinished(state: _Captions) -> Bool[Array, ""]:
+        return (state.written < length) & (~state.done & jnp.isfinite(state.log_p)).any()
+
+    return jax.lax.while_loop(unfinished, step, start)
+
+
+def _start(ensemble: Ensemble, length: int, log_p: Float[Array, "B K"]) -> _Captions:
+    images, sequences = log_p.shape
+    return _Captions(
+        tokens=jnp.full((images, sequences, length), PAD, jnp.int32),
         log_p=log_p,
-        lengths=jnp.zeros(shape, jnp.int32),
-        done=jnp.zeros(shape, bool),
-        last=jnp.full(shape, START, jnp.int32),
-        cache=decoder.empty_cache(images * beams, length),
+        lengths=jnp.zeros(log_p.shape, jnp.int32),
+        done=jnp.zeros(log_p.shape, bool),
+        last=jnp.full(log_p.shape, START, jnp.int32),
+        caches=ensemble.empty_caches(images * sequences, length),
     )
-
-
-def _next_word(decoder: Decoder, memory: list[KeyValue], state: _Beams) -> tuple[Float[Array, "B K V"], Cache]:
-    logits, cache = decoder.step(state.last.reshape(-1), memory, state.cache)
-    logits = logits.at[:, jnp.asarray(NEVER_WRITTEN)].set(-jnp.inf)
-    return jax.nn.log_softmax(logits).reshape(*state.last.shape, -1), cache
 
 
 def _reorder(x: Array, parent: Int[Array, "B K"]) -> Array:

@@ -12,6 +12,7 @@ from jaxtyping import Float, UInt8
 
 from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
+from captioner_jax.generation.ensemble import alone
 from captioner_jax.generation.search import Found, beam_search, greedy
 from captioner_jax.model.captioner import Captioner
 
@@ -28,6 +29,6 @@ def make_writer(
     def write(parameters: dict[Any, Any], images: Images) -> Found:
         captioner = nnx.merge(graphdef, parameters)
         memory = captioner.memory(cells_of(captioner, jnp.asarray(images), preprocessing))
-        return search(captioner.decoder, memory, length)
+        return search(alone(captioner.decoder, memory), length)
 
     return write

@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from captioner_jax.config import EncoderConfig, ModelConfig
-from captioner_jax.generation.search import beam_search, greedy
+from captioner_jax.generation.ensemble import alone
+from captioner_jax.generation.search import beam_search, greedy, length_power
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.position import grid_sinusoids
 from captioner_jax.text.special import END, PAD, START
@@ -73,13 +74,13 @@ def test_gradients_reach_the_image_from_every_word(captioner, images, words):
 
 def test_one_beam_is_greedy(captioner, images):
     memory = captioner.memory(captioner.see(images))
-    one = beam_search(captioner.decoder, memory, T, beams=1)
-    np.testing.assert_array_equal(one.tokens, greedy(captioner.decoder, memory, T).tokens)
+    one = beam_search(alone(captioner.decoder, memory), T, beams=1)
+    np.testing.assert_array_equal(one.tokens, greedy(alone(captioner.decoder, memory), T).tokens)
 
 
 def test_scores_are_log_probabilities_of_what_was_found(captioner, images):
     memory = captioner.memory(captioner.see(images))
-    found = beam_search(captioner.decoder, memory, T, beams=3, length_power=0.0)
+    found = beam_search(alone(captioner.decoder, memory), T, beams=3, normaliser=length_power(0.0))
     assert (np.diff(np.asarray(found.scores), axis=1) <= 0).all()
     for k in range(3):
         tokens = found.tokens[:, k]
@@ -92,7 +93,7 @@ def test_scores_are_log_probabilities_of_what_was_found(captioner, images):
 
 
 def test_nothing_follows_the_end(captioner, images):
-    tokens = np.asarray(greedy(captioner.decoder, captioner.memory(captioner.see(images)), 12).tokens)
+    tokens = np.asarray(greedy(alone(captioner.decoder, captioner.memory(captioner.see(images))), 12).tokens)
     ended = np.cumsum(tokens == END, axis=-1) - (tokens == END) > 0
     assert (tokens[ended] == PAD).all()
 

@@ -1,0 +1,61 @@
+"""One decoder, or several that speak with one voice."""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from captioner_jax.model.attention import KeyValue
+from captioner_jax.model.decoder import Cache, Decoder
+from captioner_jax.text.special import PAD, START, UNKNOWN
+
+NEVER_WRITTEN = (PAD, START, UNKNOWN)
+
+
+class Voice(NamedTuple):
+    """A decoder and what it knows of B images."""
+
+    decoder: Decoder
+    memory: list[KeyValue]
+
+
+class Ensemble(NamedTuple):
+    r"""$$p(w \mid \ldots) = \frac{1}{M} \sum_m p_m(w \mid \ldots)$$ of M decoders of one vocabulary.
+
+    The mean of probabilities, not of logits, as in the ensembles of Vinyals et al. 2015, "Show and Tell". Padding, the
+    start token and the unknown word are never written.
+    """
+
+    voices: list[Voice]
+
+    @property
+    def images(self) -> int:
+        """B."""
+        return self.voices[0].memory[0].keys.shape[0]
+
+    @property
+    def vocabulary(self) -> int:
+        """V."""
+        return self.voices[0].decoder.embed.num_embeddings
+
+    def empty_caches(self, sequences: int, length: int) -> list[Cache]:
+        """Of each decoder, room for `sequences` captions of up to `length` positions."""
+        return [voice.decoder.empty_cache(sequences, length) for voice in self.voices]
+
+    def next_word(self, words: Int[Array, "B K"], caches: list[Cache]) -> tuple[Float[Array, "B K V"], list[Cache]]:
+        """Log-probabilities of the word after these, and the caches with these in them."""
+        all_log_p, after = [], []
+        for (decoder, memory), cache in zip(self.voices, caches, strict=True):
+            logits, cache = decoder.step(words.reshape(-1), memory, cache)
+            logits = logits.astype(jnp.float32).at[:, jnp.asarray(NEVER_WRITTEN)].set(-jnp.inf)
+            all_log_p.append(jax.nn.log_softmax(logits))
+            after.append(cache)
+        mean = jax.nn.logsumexp(jnp.stack(all_log_p), axis=0) - math.log(len(all_log_p))
+        return mean.reshape(*words.shape, -1), after
+
+
+def alone(decoder: Decoder, memory: list[KeyValue]) -> Ensemble:
+    """An ensemble of one."""
+    return Ensemble([Voice(decoder, memory)])
