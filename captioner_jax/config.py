@@ -8,7 +8,7 @@ import tomllib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 import tyro
@@ -31,14 +31,15 @@ EncoderKind = Literal[
 ]
 # fmt: on
 
-_STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
+Settings = TypeVar("Settings")
+STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
 
 
 @dataclass(frozen=True)
 class EncoderConfig:
     """The encoder: pixels to a grid of cells."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     kind: EncoderKind = "convnet"
     """A small network to be trained from scratch; or a classic one, for which weights are published."""
@@ -64,7 +65,7 @@ class EncoderConfig:
 class ModelConfig:
     """The captioner: encoder, then Transformer decoder."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     width: Positive = 128
     """D, the width of the decoder; a multiple of 4."""
@@ -88,7 +89,7 @@ class ModelConfig:
 class SplitFiles:
     """Files that list the images of each split, a name a line; relative to data.path."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     train: str | None = None
     """Images to train on."""
@@ -102,7 +103,7 @@ class SplitFiles:
 class TfdsNames:
     """Where a TensorFlow Datasets data set, prepared as array_record, keeps what a captioner needs."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     name: str = "coco_captions"
     """The data set, with its configuration and version if need be."""
@@ -122,7 +123,7 @@ class TfdsNames:
 class DataConfig:
     """Images and their captions, and how they become arrays."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     source: Literal["shapes", "folder", "coco", "flickr8k", "flickr30k", "shards", "tfds"] = "shapes"
     """Drawn scenes; a folder of images with a captions file; COCO Captions, Flickr8k or Flickr30k as people hold them;
@@ -183,7 +184,7 @@ class DataConfig:
 class TrainConfig:
     """The optimisation."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     steps: Positive = 3000
     """Updates of the parameters."""
@@ -232,7 +233,7 @@ class TrainConfig:
 class EvaluationConfig:
     """What is looked at while training and at the end."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     images: Positive = 200
     """Images of a split looked at while training; the final scores take them all."""
@@ -250,7 +251,7 @@ class EvaluationConfig:
 class Config:
     """A training run."""
 
-    __pydantic_config__ = _STRICT
+    __pydantic_config__ = STRICT
 
     name: str = "shapes"
     """Of the run: its folder within `runs`."""
@@ -280,10 +281,15 @@ def from_toml(path: str | os.PathLike[str]) -> Config:
 
 def from_dict(settings: dict[str, Any], where: str) -> Config:
     """The configuration that these nested settings make. Raises UserError naming each mistake, `where` it stands."""
+    return validated(Config, settings, where)
+
+
+def validated(kind: type[Settings], settings: dict[str, Any], where: str) -> Settings:
+    """A dataclass of settings from nested ones. Raises UserError naming each mistake, `where` it stands."""
     try:
-        return pydantic.TypeAdapter(Config).validate_json(json.dumps(settings), strict=True)
+        return pydantic.TypeAdapter(kind).validate_json(json.dumps(settings), strict=True)
     except pydantic.ValidationError as error:
-        raise UserError("\n".join(f"{where}: {_mistake(e)}" for e in error.errors())) from None
+        raise UserError("\n".join(f"{where}: {_mistake(e, kind)}" for e in error.errors())) from None
     except TypeError as error:  # TOML knows dates, which no setting is
         raise UserError(f"{where}: {error}") from error
 
@@ -316,12 +322,12 @@ class _Command(Config):
     """Go on from the newest checkpoint of this run; without it, a run that has checkpoints is not started again."""
 
 
-def _mistake(error: Any) -> str:
+def _mistake(error: Any, kind: Any) -> str:
     """One of pydantic's findings in words: where it lies, what is wrong, and the nearest right name."""
     key = ".".join(map(str, error["loc"]))
     if error["type"] != "unexpected_keyword_argument":
         return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
-    near = difflib.get_close_matches(key, _keys(Config), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(key, _keys(kind), n=1, cutoff=0.5)
     return f"unknown key {key}" + (f"; did you mean {near[0]}?" if near else "")
 
 

@@ -1,5 +1,6 @@
 """train.py and sample.py as people run them, mistakes included."""
 
+import itertools
 import json
 import os
 import shutil
@@ -7,12 +8,14 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 import safetensors.numpy
 
 import sample
 import train
-from captioner_jax import evaluate
+from captioner_jax import bundle, evaluate
+from captioner_jax.generation.settings import Generation
 from tests.data.making import COLOURS, colour_folder, encoded, picture
 from tests.pretrained.making import made
 from tests.training.test_beginning import FIRST_STAGE
@@ -211,6 +214,39 @@ def test_patterns_json_and_beams(run, tmp_path, capsys):
     assert [row["image"][-5:] for row in rows] == ["0.png", "1.png", "2.png"]
     assert len({row["caption"] for row in rows}) == 1
     assert all(row["score"] <= 0 for row in rows)
+
+
+def test_wider_beams_find_likelier_captions(run, folder):
+    captioner = bundle.load(run / "captioner")
+    images = sorted(folder.glob("*.jpg"))[:16]
+    means = []
+    for beam in (1, 2, 4, 8):
+        asked = Generation(beam=beam, length_alpha=0.0, good_ending=False)
+        means.append(np.mean([captions[0].log_p for _, captions in sample.captioned(captioner, images, asked)]))
+    assert all(wider >= narrower - 1e-4 for narrower, wider in itertools.pairwise(means))
+
+
+def test_captions_are_drawn_by_a_seed(run, folder, capsys):
+    def drawn(seed):
+        draws = ["--temperature", "2", "--num-captions", "2", "--seed", seed]
+        assert sample.main([str(folder / "000.jpg"), "--captioner", str(run / "captioner"), *draws]) == 0
+        return capsys.readouterr().out
+
+    assert drawn("0") == drawn("0") != drawn("1")
+    assert len(set(drawn("0").splitlines())) == 2
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (["--beam", "0"], "command line: beam = 0: input should be greater than 0"),
+        (["--prefix", "a zebra"], "prefix: the captioner's vocabulary"),
+        (["--groups", "2"], "does not divide"),
+    ],
+)
+def test_captions_that_cannot_be_had_are_refused(asked, message, run, folder, capsys):
+    assert sample.main([str(folder / "000.jpg"), "--captioner", str(run / "captioner"), *asked]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_an_empty_folder_is_said(run, tmp_path, capsys):

@@ -4,11 +4,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-BAD_ENDINGS = frozenset(
-    "a an the in for at of with before after on upon near to is are am and or by from".split()  # noqa: SIM905
-)
-"""Words that no caption should end with: the 17 of Luo's code (ruotianluo/ImageCaptioning.pytorch, whose figure is
-`bad_count_rate`), and `and`, `or`, `by`, `from`."""
+from captioner_jax.text.endings import BAD_ENDINGS
 
 
 class Diagnostics(NamedTuple):

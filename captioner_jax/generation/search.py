@@ -153,6 +153,15 @@ def beam_search(
     return Found(_reorder(end.tokens, best), *(jnp.take_along_axis(x, best, axis=1) for x in (end.log_p, scores)))
 
 
+def different(found: Found, count: int) -> Found:
+    """The best `count` of each image's captions that differ; a score of minus infinity where there are not so many."""
+    same = (found.tokens[:, :, None] == found.tokens[:, None]).all(-1)
+    scores = jnp.where(jnp.tril(same, -1).any(-1), -jnp.inf, found.scores)
+    best = jnp.argsort(-scores, axis=1)[:, :count]
+    log_p, scores = (jnp.take_along_axis(x, best, axis=1) for x in (found.log_p, scores))
+    return Found(_reorder(found.tokens, best), log_p, scores)
+
+
 def _until_done(step: Callable[[_Captions], _Captions], start: _Captions) -> _Captions:
     """Until every caption has ended, or come to a dead end, or filled its places."""
     length = start.tokens.shape[-1]

@@ -8,12 +8,13 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, PRNGKeyArray, UInt8
 
 from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
-from captioner_jax.generation.ensemble import alone
+from captioner_jax.generation.ensemble import Ensemble, alone
 from captioner_jax.generation.search import Found, beam_search, greedy
+from captioner_jax.generation.settings import Search
 from captioner_jax.model.captioner import Captioner
 
 Images = UInt8[ArrayLike, "B Y X 3"] | Float[ArrayLike, "B y x C"]
@@ -27,8 +28,25 @@ def make_writer(
 
     @jax.jit
     def write(parameters: dict[Any, Any], images: Images) -> Found:
-        captioner = nnx.merge(graphdef, parameters)
-        memory = captioner.memory(cells_of(captioner, jnp.asarray(images), preprocessing))
-        return search(alone(captioner.decoder, memory), length)
+        return search(_ensemble(graphdef, preprocessing, parameters, images), length)
 
     return write
+
+
+def make_asked_writer(
+    graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, search: Search
+) -> Callable[[dict[Any, Any], Images, PRNGKeyArray], Found]:
+    """The same with a search made by `make_search`, and a key for what it draws."""
+
+    @jax.jit
+    def write(parameters: dict[Any, Any], images: Images, key: PRNGKeyArray) -> Found:
+        return search(_ensemble(graphdef, preprocessing, parameters, images), key)
+
+    return write
+
+
+def _ensemble(
+    graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, parameters: dict[Any, Any], images: Images
+) -> Ensemble:
+    captioner = nnx.merge(graphdef, parameters)
+    return alone(captioner.decoder, captioner.memory(cells_of(captioner, jnp.asarray(images), preprocessing)))

@@ -1,0 +1,168 @@
+"""How captions are to be written, as people ask for it, and the search that does so."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le
+from jaxtyping import PRNGKeyArray
+
+from captioner_jax.config import STRICT, NotNegative, Positive
+from captioner_jax.errors import UserError
+from captioner_jax.generation import filters
+from captioner_jax.generation.constraints import (
+    Constraint,
+    at_least,
+    at_most,
+    banned,
+    begins_with,
+    does_not_end_with,
+    must_say,
+    no_repeated,
+    repeats_cost,
+)
+from captioner_jax.generation.ensemble import Ensemble
+from captioner_jax.generation.search import Found, beam_search, different, gnmt_penalty, length_power, sample
+from captioner_jax.generation.selection import Banks, Best, Diverse, Selection
+from captioner_jax.text.endings import BAD_ENDINGS
+from captioner_jax.text.special import UNKNOWN
+from captioner_jax.text.tokenizer import Tokenizer
+
+Search = Callable[[Ensemble, PRNGKeyArray], Found]
+# Of captions drawn at random, how many are drawn for each that is wanted: two may be the same.
+DRAWN_FOR_ONE = 4
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How captions are written."""
+
+    __pydantic_config__ = STRICT
+
+    beam: Positive = 5
+    """K, the width of the search; 1 is greedy."""
+    num_captions: Positive = 1
+    """Different captions an image, the best first."""
+    length_penalty: Literal["power", "gnmt"] = "power"
+    """What log-probabilities are divided by: length^alpha, or ((5 + length) / 6)^alpha."""
+    length_alpha: Annotated[float, Ge(0)] = 0.7
+    """Alpha: 0 favours short captions; 1, with power, ranks by the mean log-probability of a word."""
+    groups: Positive = 1
+    """Groups of beams that are kept from each other's words: captions that differ more."""
+    diversity: Annotated[float, Ge(0)] = 0.5
+    """With groups, what a word costs for each beam that has just taken it."""
+    temperature: Annotated[float, Gt(0)] | None = None
+    """If this or one of the next three is set, words are drawn at random; below 1 likely words gain."""
+    top_k: Positive | None = None
+    """Draw from the k likeliest words."""
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    """Draw from the fewest words that hold this share of the probability."""
+    min_p: Annotated[float, Gt(0), Le(1)] | None = None
+    """Draw from words at least this share as likely as the likeliest."""
+    seed: NotNegative = 0
+    """Of what is drawn."""
+    min_length: NotNegative = 0
+    """Words a caption has at least."""
+    max_length: Positive | None = None
+    """Words it has at most; None: what the captioner was trained on."""
+    no_repeat_ngram: Positive | None = None
+    """So many words in a row are not written twice."""
+    repetition_penalty: Annotated[float, Ge(1)] = 1.0
+    """What the log-probability of a word that is there already is multiplied by."""
+    prefix: str = ""
+    """What captions begin with."""
+    banned: tuple[str, ...] = ()
+    """Words that are not written."""
+    must_say: tuple[str, ...] = ()
+    """Words that every caption has."""
+    good_ending: bool = True
+    """No caption ends with a, the, of, with and the like."""
+
+    @property
+    def draws(self) -> bool:
+        """Are words drawn at random?"""
+        return any(x is not None for x in (self.temperature, self.top_k, self.top_p, self.min_p))
+
+
+def make_search(asked: Generation, tokenizer: Tokenizer, length: int) -> Search:
+    """The search for captions of up to `length` tokens, END included, from an ensemble and a key; to be jitted.
+
+    Raises UserError where what is asked for contradicts itself, or names words that the captioner does not know.
+    """
+    words = length - 1 if asked.max_length is None else asked.max_length
+    _check(asked, words, length)
+    constraints = _constraints(asked, tokenizer, words)
+    if asked.draws:
+        drawn = _filters(asked)
+        count = 1 if asked.num_captions == 1 else DRAWN_FOR_ONE * asked.num_captions
+        return lambda ensemble, key: different(
+            sample(ensemble, words + 1, count, key, constraints, drawn), asked.num_captions
+        )
+    normaliser = (length_power if asked.length_penalty == "power" else gnmt_penalty)(asked.length_alpha)
+    selection = _selection(asked, tokenizer)
+    return lambda ensemble, _: different(
+        beam_search(ensemble, words + 1, asked.beam, constraints, normaliser, selection), asked.num_captions
+    )
+
+
+def _check(asked: Generation, words: int, length: int) -> None:
+    if words >= length:
+        raise UserError(f"max_length {words}: this captioner was trained on up to {length - 1} words")
+    if asked.min_length > words:
+        raise UserError(f"min_length {asked.min_length} is more than the {words} words that a caption may have")
+    if asked.draws and asked.groups > 1:
+        raise UserError("groups are for beams, but words are drawn at random (temperature, top_k, top_p, min_p)")
+    if not asked.draws and asked.num_captions > asked.beam:
+        raise UserError(f"num_captions {asked.num_captions} takes a beam at least as wide, not {asked.beam}")
+    if asked.beam % asked.groups:
+        raise UserError(f"a beam of {asked.beam} does not divide into {asked.groups} groups")
+    if asked.groups > 1 and asked.must_say:
+        raise UserError("must_say and groups cannot be had together")
+
+
+def _constraints(asked: Generation, tokenizer: Tokenizer, words: int) -> list[Constraint]:
+    prefix = _known(tokenizer, asked.prefix, "prefix") if asked.prefix else []
+    wanted = [_word(tokenizer, word, "must_say") for word in asked.must_say]
+    if len(prefix) + len(set(wanted) - set(prefix)) > words:
+        raise UserError(f"prefix and must_say are more than the {words} words that a caption may have")
+    constraints = [at_most(words), at_least(max(asked.min_length, len(prefix)))]
+    constraints += [begins_with(prefix)] if prefix else []
+    constraints += [must_say(wanted, words)] if wanted else []
+    constraints += [banned([_word(tokenizer, word, "banned") for word in asked.banned])] if asked.banned else []
+    constraints += [no_repeated(asked.no_repeat_ngram)] if asked.no_repeat_ngram else []
+    constraints += [repeats_cost(asked.repetition_penalty)] if asked.repetition_penalty > 1 else []
+    bad = [ids[0] for ids in tokenizer.encode_all(sorted(BAD_ENDINGS)) if len(ids) == 1 and ids[0] != UNKNOWN]
+    constraints += [does_not_end_with(bad, words)] if asked.good_ending and bad else []
+    return constraints
+
+
+def _filters(asked: Generation) -> Sequence[filters.Filter]:
+    chosen = [
+        (filters.temperature, asked.temperature),
+        (filters.top_k, asked.top_k),
+        (filters.top_p, asked.top_p),
+        (filters.min_p, asked.min_p),
+    ]
+    return [make(value) for make, value in chosen if value is not None]
+
+
+def _selection(asked: Generation, tokenizer: Tokenizer) -> Selection:
+    if asked.must_say:
+        return Banks(asked.beam, sorted({_word(tokenizer, word, "must_say") for word in asked.must_say}))
+    return Diverse(asked.beam, asked.groups, asked.diversity) if asked.groups > 1 else Best(asked.beam)
+
+
+def _known(tokenizer: Tokenizer, text: str, asked: str) -> list[int]:
+    """The ids of a text. Raises UserError where the captioner does not know its words."""
+    ids = tokenizer.encode_all([text])[0]
+    if not ids or UNKNOWN in ids:
+        raise UserError(f"{asked}: the captioner's vocabulary does not have all of {text!r}")
+    return ids
+
+
+def _word(tokenizer: Tokenizer, word: str, asked: str) -> int:
+    """The id of one word."""
+    ids = _known(tokenizer, word, asked)
+    if len(ids) > 1:
+        raise UserError(f"{asked}: {word!r} is {len(ids)} tokens of this captioner's, and may only be one")
+    return ids[0]

@@ -1,0 +1,76 @@
+"""What people ask for is what they get, and what cannot be had is refused in words."""
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from captioner_jax.config import EncoderConfig, ModelConfig
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.errors import UserError
+from captioner_jax.generation.settings import Generation, make_search
+from captioner_jax.generation.writing import make_asked_writer
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.tokenizer import train_words
+
+TOKENIZER = train_words(["a photo of the red dog with one ball", "two dogs run and run on grass"], 1)
+MODEL = ModelConfig(width=16, heads=2, feed_forward=32, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)))
+
+
+def captions(asked, seed=0):
+    graphdef, variables = nnx.split(Captioner(MODEL, len(TOKENIZER), rngs=nnx.Rngs(3)))
+    write = make_asked_writer(graphdef, Preprocessing(16), make_search(asked, TOKENIZER, 8))
+    images = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
+    found = write(nnx.to_pure_dict(variables), images, jax.random.key(seed))
+    assert np.isfinite(found.scores).all()
+    return [[TOKENIZER.decode(ids) for ids in of_image] for of_image in np.asarray(found.tokens)]
+
+
+def test_a_search_keeps_to_what_is_asked():
+    asked = Generation(
+        beam=4, num_captions=3, prefix="a photo", must_say=("ball",), banned=("red",), no_repeat_ngram=2, min_length=5
+    )
+    for of_image in captions(asked):
+        assert len(set(of_image)) == 3
+        for caption in of_image:
+            words = caption.split()
+            assert caption.startswith("a photo")
+            assert 5 <= len(words) <= 7
+            assert "ball" in words
+            assert "red" not in words
+            assert words[-1] not in {"a", "of", "the", "with", "and", "on"}
+
+
+def test_draws_differ_from_each_other_and_between_seeds():
+    asked = Generation(temperature=1.5, top_p=0.95, num_captions=4, max_length=5, seed=1)
+    first, again, other = captions(asked), captions(asked), captions(asked, seed=1)
+    assert first == again != other
+    for of_image in first:
+        assert len(set(of_image)) == 4
+        assert all(len(caption.split()) <= 5 for caption in of_image)
+
+
+def test_a_good_ending_is_a_choice():
+    likely = Generation(temperature=100.0, num_captions=30, max_length=2, good_ending=False)
+    bad = {"a", "of", "the", "with", "and", "on"}
+    assert bad & {caption.split()[-1] for of_image in captions(likely) for caption in of_image if caption}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (Generation(prefix="a zebra"), "prefix: the captioner's vocabulary does not have all of 'a zebra'"),
+        (Generation(banned=("zebra",)), "banned"),
+        (Generation(must_say=("red dog",)), "'red dog' is 2 tokens"),
+        (Generation(max_length=8), "trained on up to 7 words"),
+        (Generation(min_length=8), "min_length 8 is more than the 7"),
+        (Generation(max_length=3, prefix="a photo", must_say=("red", "dog")), "more than the 3 words"),
+        (Generation(beam=2, num_captions=3), "takes a beam at least as wide"),
+        (Generation(beam=4, groups=3), "does not divide into 3 groups"),
+        (Generation(beam=4, groups=2, top_k=3), "groups are for beams"),
+        (Generation(beam=4, groups=2, must_say=("dog",)), "cannot be had together"),
+    ],
+)
+def test_what_cannot_be_had_is_refused(asked, message):
+    with pytest.raises(UserError, match=message):
+        make_search(asked, TOKENIZER, 8)
