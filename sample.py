@@ -10,27 +10,23 @@ import dataclasses
 import glob
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
-import jax
-import numpy as np
 import tyro
 from PIL import Image
 
 from captioner_jax import bundle
-from captioner_jax.bundle import Bundle
+from captioner_jax.captioning import BATCH, Captioner
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
-from captioner_jax.data.images import ImageError, open_image, to_square
+from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
-from captioner_jax.generation.settings import Generation, make_search
-from captioner_jax.generation.writing import make_asked_writer
+from captioner_jax.generation.settings import Generation
 
 RUNS = Path(__file__).parent / "runs"
-BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -47,32 +43,24 @@ class Options:
     """How captions are written."""
 
 
-class Caption(NamedTuple):
-    """A caption, the score it was ranked by, and its log-probability in nats."""
-
-    text: str
-    score: float
-    log_p: float
-
-
 @for_people
 def main(arguments: list[str]) -> int:
     options = tyro.cli(Options, args=arguments, prog="sample.py")
     asked = validated(Generation, dataclasses.asdict(options.generation), "command line")
     keep_compiled()
-    captioner = bundle.load(options.captioner or bundle.newest(RUNS))
+    captioner = Captioner.load(options.captioner or bundle.newest(RUNS))
     files = find(options.images)
     if not files:
-        raise UserError(f"no images in {', '.join(options.images) or 'nothing: name some'}")
+        raise UserError(f"no images in {', '.join(options.images)}" if options.images else "name images to caption")
     failures = 0
-    for path, captions in captioned(captioner, files, asked):
-        failures += not captions
+    for path, captions in captioner.stream(files, asked, batch_size=min(BATCH, len(files))):
+        if isinstance(captions, ImageError) or not captions:
+            failures += 1
+            print(f"{path}: {captions or 'what is asked of captions leaves none'}", file=sys.stderr)
+            continue
         for caption in captions:
-            if options.json:
-                known = {"image": str(path), "caption": caption.text, "score": caption.score, "log_p": caption.log_p}
-                print(json.dumps(known, ensure_ascii=False), flush=True)
-            else:
-                print(f"{path}: {caption.text}", flush=True)
+            known = {"image": str(path), "caption": caption.text, "score": caption.score, "log_p": caption.log_p}
+            print(json.dumps(known, ensure_ascii=False) if options.json else f"{path}: {caption.text}", flush=True)
     if failures and len(files) > 1:
         print(f"{failures} of {len(files)} files could not be captioned", file=sys.stderr)
     return 1 if failures else 0
@@ -91,37 +79,6 @@ def find(names: Iterable[str]) -> list[Path]:
         else:
             found += map(Path, sorted(glob.glob(name, recursive=True)) or [name])
     return found
-
-
-def captioned(captioner: Bundle, files: list[Path], asked: Generation) -> Iterator[tuple[Path, list[Caption]]]:
-    """Each file's captions, the best first; none, and a line on stderr, where there is no use for the file."""
-    search = make_search(asked, captioner.tokenizer, captioner.max_length)
-    write = make_asked_writer(captioner.graphdef, captioner.preprocessing, search)
-    size, key = captioner.preprocessing.image_size, jax.random.key(asked.seed)
-    batch = 1 if len(files) == 1 else BATCH
-    for start in range(0, len(files), batch):
-        pixels = np.zeros((batch, size, size, 3), np.uint8)  # always full, so that nothing is compiled twice
-        usable = {}
-        for row, path in enumerate(files[start : start + batch]):
-            try:
-                pixels[row] = to_square(open_image(path.read_bytes(), size), size)
-                usable[row] = path
-            except (ImageError, OSError) as error:
-                print(f"{path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
-                yield path, []
-        if usable:
-            found = write(captioner.parameters, pixels, jax.random.fold_in(key, start))
-            tokens, log_p, scores = map(np.asarray, found)
-            for row, path in usable.items():
-                written = zip(tokens[row], scores[row], log_p[row], strict=True)
-                captions = [
-                    Caption(captioner.tokenizer.decode(ids), float(score), float(likely))
-                    for ids, score, likely in written
-                    if np.isfinite(score)
-                ]
-                if not captions:
-                    print(f"{path}: no caption is left by what is asked of it", file=sys.stderr)
-                yield path, captions
 
 
 if __name__ == "__main__":

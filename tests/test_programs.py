@@ -11,11 +11,13 @@ import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from PIL import Image
 
 import sample
 import train
-from captioner_jax import bundle, evaluate
-from captioner_jax.generation.settings import Generation
+from captioner_jax import Captioner, evaluate
+from captioner_jax.data.images import ImageError
+from captioner_jax.errors import UserError
 from tests.data.making import COLOURS, colour_folder, encoded, picture
 from tests.pretrained.making import made
 from tests.training.test_beginning import FIRST_STAGE
@@ -217,13 +219,33 @@ def test_patterns_json_and_beams(run, tmp_path, capsys):
 
 
 def test_wider_beams_find_likelier_captions(run, folder):
-    captioner = bundle.load(run / "captioner")
+    captioner = Captioner.load(run / "captioner")
     images = sorted(folder.glob("*.jpg"))[:16]
     means = []
     for beam in (1, 2, 4, 8):
-        asked = Generation(beam=beam, length_alpha=0.0, good_ending=False)
-        means.append(np.mean([captions[0].log_p for _, captions in sample.captioned(captioner, images, asked)]))
+        found = captioner.captions(images, beam=beam, length_alpha=0.0, good_ending=False)
+        means.append(np.mean([captions[0].log_p for captions in found]))
     assert all(wider >= narrower - 1e-4 for narrower, wider in itertools.pairwise(means))
+
+
+def test_pictures_of_every_form_get_the_same_caption(run, folder, tmp_path):
+    """And what is no use is named; many batches come out in order."""
+    captioner = Captioner.load(run / "captioner")
+    file = folder / "000.jpg"
+    image = Image.open(file)
+    forms = [str(file), file, file.read_bytes(), image, np.asarray(image.convert("RGB"))]
+    captions = captioner.caption(forms * 7, beam=2)
+    assert len(captions) == 35
+    assert len(set(captions)) == 1
+    assert captioner.caption(file, beam=2) == captions[:1]
+    three = captioner.captions([image], beam=4, num_captions=3)[0]
+    assert [c.score for c in three] == sorted((c.score for c in three), reverse=True)
+    for bad, message in ((np.zeros((4, 4), np.float32), "picture 1: wanted uint8"), (tmp_path / "no", "No such file")):
+        with pytest.raises(ImageError, match=message):
+            captioner.caption([image, bad])
+    with pytest.raises(UserError, match="unknown key bean; did you mean beam"):
+        captioner.caption(image, bean=2)
+    assert captioner.captions([]) == []
 
 
 def test_captions_are_drawn_by_a_seed(run, folder, capsys):

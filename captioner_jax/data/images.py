@@ -41,13 +41,18 @@ def open_image(data: bytes, smallest: int) -> Image.Image:
             warnings.simplefilter("ignore")  # Pillow warns at half the size that it refuses, and of odd EXIF data
             image = Image.open(io.BytesIO(data))
             image.draft("RGB", (2 * smallest, 2 * smallest))
-            return _rgb(ImageOps.exif_transpose(image))
+            return upright(image)
     except Image.DecompressionBombError as error:
         raise ImageError("the image has more than 179 million pixels") from error
     except Image.UnidentifiedImageError as error:
         raise ImageError("not an image, or of a kind that Pillow cannot read") from error
     except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError) as error:  # Pillow's, for damaged files
         raise ImageError(f"the image is damaged: {error}") from error
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as it was taken, in RGB."""
+    return _rgb(ImageOps.exif_transpose(image))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -1,0 +1,158 @@
+"""Pictures to captions, for programs: a captioner directory in memory, asked as often as one likes."""
+
+import collections
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from captioner_jax import bundle
+from captioner_jax.bundle import Bundle
+from captioner_jax.config import validated
+from captioner_jax.data.images import ImageError, open_image, to_square, upright
+from captioner_jax.generation.search import Found
+from captioner_jax.generation.settings import Generation, make_search
+from captioner_jax.generation.writing import make_asked_writer
+
+Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
+"""A PIL image, an array uint8[Y X 3] or uint8[Y X], the bytes of an image file, or the path of one."""
+# Images at a time.
+BATCH = 16
+
+
+class Caption(NamedTuple):
+    """A caption, the score it was ranked by, and its log-probability in nats."""
+
+    text: str
+    score: float
+    log_p: float
+
+
+class Captioner:
+    """What `sample.py` does, as calls:
+
+    captioner = Captioner.load("runs/shapes/captioner")
+    captioner.caption(["dog.jpg", image], beam=5)            the best caption of each
+    captioner.captions("dog.jpg", num_captions=3)            three of each, with their log-probabilities
+
+    Keywords are the settings in `generation.settings.Generation`. Each way of asking is compiled once.
+    """
+
+    def __init__(self, loaded: Bundle):
+        self.bundle = loaded
+        self._writer = functools.lru_cache(maxsize=8)(self._make_writer)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> "Captioner":
+        """Raises UserError where the directory is no captioner, a damaged one, or one of a later format."""
+        return cls(bundle.load(Path(directory)))
+
+    def caption(self, pictures: Picture | Sequence[Picture], **asked: Any) -> list[str]:
+        """The best caption of each picture; as `captions`."""
+        return [captions[0].text if captions else "" for captions in self.captions(pictures, **asked)]
+
+    def captions(self, pictures: Picture | Sequence[Picture], **asked: Any) -> list[list[Caption]]:
+        """Of each picture its captions, the best first; none where constraints leave none.
+
+        Raises UserError for settings that do not exist or cannot be had, and ImageError, which names the picture, for
+        one of no use.
+        """
+        pictures = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        settings = validated(Generation, asked, "settings")
+        found: list[list[Caption]] = []
+        for number, (picture, captions) in enumerate(self.stream(pictures, settings, min(BATCH, len(pictures) or 1))):
+            if isinstance(captions, ImageError):
+                name = picture if isinstance(picture, str | os.PathLike) else f"picture {number}"
+                raise ImageError(f"{name}: {captions}")
+            found.append(captions)
+        return found
+
+    def stream(
+        self, pictures: Iterable[Picture], asked: Generation, batch_size: int = BATCH
+    ) -> Iterator[tuple[Picture, list[Caption] | ImageError]]:
+        """Each picture with its captions, or with what is wrong with it, in order, however many there are.
+
+        While one batch is captioned the next is decoded. The last batch is filled up, so that nothing is compiled for
+        it alone.
+        """
+        write, key = self._writer(asked), jax.random.key(asked.seed)
+        size = self.bundle.preprocessing.image_size
+        ahead: tuple[_Batch, Found] | None = None
+        with ThreadPoolExecutor() as pool:
+            for number, batch in enumerate(_decoded(pictures, batch_size, size, pool)):
+                found = write(self.bundle.parameters, batch.pixels(batch_size, size), jax.random.fold_in(key, number))
+                if ahead is not None:
+                    yield from self._told(*ahead)
+                ahead = batch, found
+            if ahead is not None:
+                yield from self._told(*ahead)
+
+    def _make_writer(self, asked: Generation) -> Callable[..., Found]:
+        search = make_search(asked, self.bundle.tokenizer, self.bundle.max_length)
+        return make_asked_writer(self.bundle.graphdef, self.bundle.preprocessing, search)
+
+    def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Picture, list[Caption] | ImageError]]:
+        tokens, log_p, scores = map(np.asarray, found)
+        for row, (picture, square) in enumerate(batch):
+            if isinstance(square, ImageError):
+                yield picture, square
+                continue
+            written = zip(tokens[row], scores[row], log_p[row], strict=True)
+            decode = self.bundle.tokenizer.decode
+            yield picture, [Caption(decode(t), float(s), float(p)) for t, s, p in written if np.isfinite(s)]
+
+
+class _Batch(list[tuple[Picture, UInt8[np.ndarray, "Y X 3"] | ImageError]]):
+    """Pictures, each with the square that the model sees of it, or with what is wrong."""
+
+    def pixels(self, rows: int, size: int) -> UInt8[np.ndarray, "B Y X 3"]:
+        """All squares; black where there is none."""
+        whole = np.zeros((rows, size, size, 3), np.uint8)
+        for row, (_, square) in enumerate(self):
+            if not isinstance(square, ImageError):
+                whole[row] = square
+        return whole
+
+
+def _decoded(pictures: Iterable[Picture], rows: int, size: int, pool: ThreadPoolExecutor) -> Iterator[_Batch]:
+    """Batches of pictures; a batch ahead of the one in use is being decoded."""
+    ahead: collections.deque[list[tuple[Picture, Future[Any]]]] = collections.deque()
+    rest = iter(pictures)
+    while some := list(itertools.islice(rest, rows)):
+        ahead.append([(picture, pool.submit(_square, picture, size)) for picture in some])
+        if len(ahead) > 1:
+            yield _Batch((picture, future.result()) for picture, future in ahead.popleft())
+    for last in ahead:
+        yield _Batch((picture, future.result()) for picture, future in last)
+
+
+def _square(picture: Picture, size: int) -> UInt8[np.ndarray, "Y X 3"] | ImageError:
+    """What the model sees of a picture, or what is wrong with it."""
+    try:
+        match picture:
+            case Image.Image():
+                return to_square(upright(picture), size)
+            case np.ndarray():
+                return to_square(upright(_from_array(picture)), size)
+            case bytes():
+                return to_square(open_image(picture, size), size)
+            case _:
+                return to_square(open_image(Path(picture).read_bytes(), size), size)
+    except ImageError as error:
+        return error
+    except OSError as error:
+        return ImageError(error.strerror or str(error))
+
+
+def _from_array(pixels: np.ndarray) -> Image.Image:
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] not in (3, 4)):
+        raise ImageError(f"wanted uint8 of shape [Y X], [Y X 3] or [Y X 4], not {pixels.dtype} {pixels.shape}")
+    return Image.fromarray(pixels)
