@@ -27,6 +27,7 @@ from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import flat
+from captioner_jax.pretrained.files import from_hub
 from captioner_jax.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -87,6 +88,12 @@ def load(directory: Path) -> Bundle:
         return Bundle(model, preprocessing, card["max_length"], tokenizer, parameters, card["scores"], card["training"])
     except (KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{directory} is damaged: {error!r}") from error
+
+
+def fetched(address: str) -> Path:
+    """A captioner from the hub, by hf://OWNER/NAME[@REVISION], as a folder of its cache."""
+    _, folder, _ = from_hub(address, [WEIGHTS], [CARD, TOKENIZER])
+    return folder
 
 
 def newest(runs: Path) -> Path:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ from captioner_jax.generation.writing import make_asked_writer
 
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
 """A PIL image, an array uint8[Y X 3] or uint8[Y X], the bytes of an image file, or the path of one."""
+AnyPicture = TypeVar("AnyPicture", bound=Picture)
 # Images at a time.
 BATCH = 16
 
@@ -52,8 +53,12 @@ class Captioner:
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str]) -> "Captioner":
-        """Raises UserError where the directory is no captioner, a damaged one, or one of a later format."""
-        return cls(bundle.load(Path(directory)))
+        """From a directory, or by hf://OWNER/NAME from the hub.
+
+        Raises UserError where it is no captioner, a damaged one, or one of a later format.
+        """
+        address = str(directory)
+        return cls(bundle.load(bundle.fetched(address) if address.startswith("hf://") else Path(directory)))
 
     def caption(self, pictures: Picture | Sequence[Picture], **asked: Any) -> list[str]:
         """The best caption of each picture; as `captions`."""
@@ -76,8 +81,8 @@ class Captioner:
         return found
 
     def stream(
-        self, pictures: Iterable[Picture], asked: Generation, batch_size: int = BATCH
-    ) -> Iterator[tuple[Picture, list[Caption] | ImageError]]:
+        self, pictures: Iterable[AnyPicture], asked: Generation, batch_size: int = BATCH
+    ) -> Iterator[tuple[AnyPicture, list[Caption] | ImageError]]:
         """Each picture with its captions, or with what is wrong with it, in order, however many there are.
 
         While one batch is captioned the next is decoded. The last batch is filled up, so that nothing is compiled for
@@ -99,7 +104,7 @@ class Captioner:
         search = make_search(asked, self.bundle.tokenizer, self.bundle.max_length)
         return make_asked_writer(self.bundle.graphdef, self.bundle.preprocessing, search)
 
-    def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Picture, list[Caption] | ImageError]]:
+    def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Any, list[Caption] | ImageError]]:
         tokens, log_p, scores = map(np.asarray, found)
         for row, (picture, square) in enumerate(batch):
             if isinstance(square, ImageError):
@@ -110,7 +115,7 @@ class Captioner:
             yield picture, [Caption(decode(t), float(s), float(p)) for t, s, p in written if np.isfinite(s)]
 
 
-class _Batch(list[tuple[Picture, UInt8[np.ndarray, "Y X 3"] | ImageError]]):
+class _Batch(list[tuple[Any, UInt8[np.ndarray, "Y X 3"] | ImageError]]):
     """Pictures, each with the square that the model sees of it, or with what is wrong."""
 
     def pixels(self, rows: int, size: int) -> UInt8[np.ndarray, "B Y X 3"]:

@@ -210,7 +210,9 @@ def test_bad_files_are_named_and_the_others_captioned(run, tmp_path, capsys):
 def test_patterns_json_and_beams(run, tmp_path, capsys):
     for i in range(3):
         (tmp_path / f"{i}.png").write_bytes(encoded(picture()))
-    code = sample.main(["--captioner", str(run / "captioner"), str(tmp_path / "*.png"), "--json", "--beam", "3"])
+    code = sample.main(
+        ["--captioner", str(run / "captioner"), str(tmp_path / "*.png"), "--format", "jsonl", "--beam", "3"]
+    )
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert code == 0
     assert [row["image"][-5:] for row in rows] == ["0.png", "1.png", "2.png"]

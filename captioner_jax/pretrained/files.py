@@ -1,6 +1,7 @@
 """Files of published weights: tensors under the names that they were published by."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ def read_weights(where: str) -> Weights:
     them.
     """
     if where.startswith("hf://"):
-        return _from_hub(where)
+        return _weights_from_hub(where)
     path = Path(where).expanduser()
     if not path.is_dir():
         return Weights(*_contents(path), str(path), None)
@@ -43,13 +44,18 @@ def read_weights(where: str) -> Weights:
     return Weights(*_contents(file), str(file), _preprocessor(path))
 
 
-def _from_hub(address: str) -> Weights:
+def from_hub(address: str, weights: Sequence[str], cards: Sequence[str]) -> tuple[Path, Path, str]:
+    """What `hub.fetch` gives. Raises UserError also where its library is not installed."""
     try:
         from captioner_jax.pretrained import hub
     except ImportError as error:
         raise UserError(f"{address} wants a library: pip install 'captioner-jax[hub]'") from error
-    fetched = hub.fetch(address, WEIGHTS, CARDS)
-    return Weights(*_contents(fetched.file), fetched.origin, _preprocessor(fetched.folder))
+    return hub.fetch(address, weights, cards)
+
+
+def _weights_from_hub(address: str) -> Weights:
+    file, folder, origin = from_hub(address, WEIGHTS, CARDS)
+    return Weights(*_contents(file), origin, _preprocessor(folder))
 
 
 def _contents(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -1,0 +1,158 @@
+"""sample.py as a tool: what it finds, where captions go, how it goes on after it was stopped."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import sample
+from captioner_jax.captioning import Caption
+from captioner_jax.listing import find
+from captioner_jax.results import lines_of, sidecar
+from tests.data.making import encoded, picture
+
+NAMES = ["a.png", "b c.png", 'c, "d".png', "sub/e.png", "sub/deep/f.PNG", "übung.png"]
+
+
+class Fake:
+    """Captions a picture by its name."""
+
+    asked: list
+
+    def __init__(self):
+        self.asked = []
+
+    def stream(self, pictures, asked, batch_size):
+        for path in pictures:
+            self.asked.append(path.name)
+            yield path, [Caption(f"a picture of {path.name}", -1.5, -3.0), Caption("a picture", -2.0, -2.5)]
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in NAMES:
+        file = tmp_path / "photos" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(encoded(picture()))
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def captioner(monkeypatch):
+    fake = Fake()
+    monkeypatch.setattr(sample.Captioner, "load", lambda _: fake)
+    return fake
+
+
+def run(*arguments):
+    return sample.main([*map(str, arguments), "--captioner", "any"])
+
+
+def test_files_folders_patterns_and_lists_are_found(photos):
+    listed = [str(path.relative_to(photos)) for path in find([str(photos)], True, [])]
+    assert listed == sorted(NAMES)
+    top = [name for name in sorted(NAMES) if "/" not in name]
+    assert [path.name for path in find([str(photos)], False, [])] == top
+    assert [path.name for path in find([str(photos / "**/*.PNG")], False, [])] == ["f.PNG"]
+    lines = ["photos/a.png\n", "\n", "no such.png\r\n"]
+    assert [str(path) for path in find(["photos/a.png", "-"], False, lines)] == [
+        *("photos/a.png", "photos/a.png", "no such.png")
+    ]
+
+
+def test_a_list_comes_from_standard_input(photos, captioner, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("photos/a.png\nphotos/b c.png\n"))
+    assert run("-") == 0
+    assert capsys.readouterr().out.splitlines()[::2] == [
+        *("photos/a.png: a picture of a.png", "photos/b c.png: a picture of b c.png")
+    ]
+
+
+def test_every_format_can_be_read_again(photos, captioner, capsys):
+    assert run(photos, "--recursive", "--format", "csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert run(photos, "--recursive", "--format", "jsonl") == 0
+    objects = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["image"] for row in rows] == [one["image"] for one in objects]
+    assert [Path(row["image"]).name for row in rows[::2]] == [Path(name).name for name in sorted(NAMES)]
+    assert {float(row["score"]) for row in rows} == {-1.5, -2.0}
+    assert objects[0] == {"image": str(photos / "a.png"), "caption": "a picture of a.png", "score": -1.5, "log_p": -3.0}
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+@pytest.mark.parametrize("lost", [1, 30, 200])
+def test_what_was_cut_short_goes_on(format, lost, photos, captioner, tmp_path):
+    out = tmp_path / "captions"
+    asked = [photos, "--recursive", "--format", format, "--output", out]
+    assert run(*asked) == 0
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-lost])
+    captioner.asked.clear()
+    assert run(*asked, "--resume") == 0
+    assert out.read_bytes() == whole
+    assert 1 <= len(captioner.asked) < len(NAMES)
+    out.write_bytes(b"")
+    assert run(*asked, "--resume") == 0
+    assert out.read_bytes() == whole
+
+
+def test_an_output_is_not_written_over_unasked(photos, captioner, tmp_path, capsys):
+    out = tmp_path / "captions"
+    out.write_text("dear\n")
+    assert run(photos, "--output", out) == 1
+    assert "--resume goes on with it, --force writes it anew" in capsys.readouterr().err
+    assert out.read_text() == "dear\n"
+    assert run(photos, "--output", out, "--resume", "--format", "jsonl") == 1
+    assert "holds no captions as jsonl" in capsys.readouterr().err
+    assert run(photos, "--output", out, "--resume") == 1
+    assert "goes on with --format jsonl or csv" in capsys.readouterr().err
+    assert out.read_text() == "dear\n"
+    assert run(photos, "--output", out, "--force") == 0
+    assert out.read_text().startswith(f"{photos}/a.png: a picture of a.png\n")
+
+
+def test_files_beside_images_are_written_and_kept(photos, captioner, capsys):
+    sidecar(photos / "a.png").write_text("mine\n")
+    assert run(photos, "--write-sidecars") == 0
+    assert (photos / "a.txt").read_text() == "mine\n"
+    assert (photos / "b c.txt").read_text() == "a picture of b c.png\na picture\n"
+    assert "1 files beside images were there already and stay" in capsys.readouterr().err
+    captioner.asked.clear()
+    (photos / "b c.txt").unlink()
+    assert run(photos, "--write-sidecars", "--resume") == 0
+    assert captioner.asked == ["b c.png"]
+    assert run(photos, "--write-sidecars", "--resume") == 0
+    assert "nothing is left to do" in capsys.readouterr().err
+    assert run(photos, "--write-sidecars", "--force") == 0
+    assert (photos / "a.txt").read_text().startswith("a picture of a.png")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "name images to caption"),
+        (["photos", "--resume"], "goes on with an --output"),
+        (["photos", "--resume", "--force", "--write-sidecars"], "take one of them"),
+        (["photos/sub/deep", "--output", "no/such/folder/file"], "No such file or directory"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(arguments, message, photos, captioner, capsys):
+    assert run(*arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_utf_8_stays_as_it_is(photos, captioner, tmp_path):
+    raw = os.fsencode(photos) + b"/\xff.png"
+    shutil.copy(photos / "a.png", raw)
+    for format in ("jsonl", "csv", "text"):
+        out = tmp_path / format
+        assert run(photos, "--format", format, "--output", out) == 0
+        assert b"/\xff.png" in out.read_bytes()
+    assert lines_of(Path(os.fsdecode(raw)), [Caption("a", 0.0, 0.0)], "text").startswith(str(photos))
