@@ -28,7 +28,7 @@ from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.generation.settings import Generation
 from captioner_jax.listing import STDIN, find
-from captioner_jax.results import Format, head, lines_of, open_results, sidecar, write_sidecar
+from captioner_jax.results import Format, head, lines_of, open_results, sidecar, tell, write_sidecar
 
 RUNS = Path(__file__).parent / "runs"
 
@@ -105,8 +105,7 @@ def caption(captioner: Captioner, asked: Generation, options: Options, out: Text
             failures += 1
             tqdm.tqdm.write(f"{path}: {captions or 'what is asked of captions leaves none'}", file=sys.stderr)
             continue
-        out.write(lines_of(path, captions, options.format))
-        out.flush()
+        tell(out, lines_of(path, captions, options.format), str(options.output or "standard output"))
         kept += options.write_sidecars and not write_sidecar(path, captions, options.force)
     if kept:
         print(f"{kept} files beside images were there already and stay: --force writes them anew", file=sys.stderr)

@@ -1,6 +1,7 @@
 """Mistakes that are the user's to mend: shown as one message, without a traceback."""
 
 import functools
+import os
 import sys
 from collections.abc import Callable
 
@@ -10,7 +11,10 @@ class UserError(Exception):
 
 
 def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
-    """A program that ends with its exit code, with 1 and a message after a UserError, with 130 after Ctrl-C."""
+    """A program that ends with its exit code, with 1 and a message after a UserError, with 130 after Ctrl-C.
+
+    With 141, as others do, and without a word where nobody reads its output any more.
+    """
 
     @functools.wraps(main)
     def program(arguments: list[str]) -> int:
@@ -22,5 +26,8 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+            return 141
 
     return program

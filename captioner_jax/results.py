@@ -4,6 +4,7 @@ What is told of an image is written in one piece, so that a run that is cut shor
 on where it stopped.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -49,6 +50,19 @@ class Written(NamedTuple):
     images: frozenset[str]
 
 
+def tell(out: TextIO | io.TextIOBase, text: str, where: str) -> None:
+    """Writes at once. Raises UserError where there is no room."""
+    try:
+        out.write(text)
+        out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            out.close()  # which tries once more to write
+        raise UserError(f"{where}: {error.strerror or error}") from error
+
+
 def open_results(path: Path, format: Format, resume: bool, force: bool) -> Written:
     """A new file of captions, or one to go on with, from its last image on.
 
@@ -63,7 +77,7 @@ def open_results(path: Path, format: Format, resume: bool, force: bool) -> Writt
         raise UserError(f"{path} is there already: --resume goes on with it, --force writes it anew") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
-    file.write(head(format))
+    tell(file, head(format), str(path))
     return Written(file, frozenset())
 
 

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -116,6 +117,32 @@ def test_an_output_is_not_written_over_unasked(photos, captioner, tmp_path, caps
     assert out.read_text() == "dear\n"
     assert run(photos, "--output", out, "--force") == 0
     assert out.read_text().startswith(f"{photos}/a.png: a picture of a.png\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_an_error_in_words(photos, captioner, capsys):
+    assert run(photos, "--output", "/dev/full", "--force") == 1
+    assert "/dev/full: No space left on device" in capsys.readouterr().err
+
+
+def test_a_reader_who_has_had_enough_is_no_error():
+    """As in `sample.py photos/ | head -1`."""
+    code = """
+import sys
+from captioner_jax.errors import for_people
+
+@for_people
+def main(_):
+    while True:
+        print("a caption")
+
+sys.exit(main([]))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        assert program.stdout.readline() == b"a caption\n"
+        program.stdout.close()
+        assert program.stderr.read() == b""
+    assert program.returncode == 141
 
 
 def test_files_beside_images_are_written_and_kept(photos, captioner, capsys):
