@@ -13,10 +13,16 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax import nnx
 
+from captioner_jax import Captioner, bundle
+from captioner_jax.config import EncoderConfig, ModelConfig
+from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
+from captioner_jax.model import captioner as model_captioner
 from captioner_jax.pretrained import hub
 from captioner_jax.pretrained.files import read_weights
+from captioner_jax.text.tokenizer import train_words
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = safetensors.numpy.save({"a": np.arange(3, dtype=np.float32)})
@@ -203,3 +209,21 @@ def test_without_the_library_it_is_told_how_to_get_it(monkeypatch):
 )
 def test_addresses_are_taken_apart(address, parts):
     assert hub.parse(address) == parts
+
+
+def test_a_captioner_comes_from_the_hub(site, tmp_path):
+    model = ModelConfig(width=16, heads=2, feed_forward=16, layers=1, encoder=EncoderConfig("convnet", 4, (16,), (1,)))
+    tokenizer = train_words(["a red dog"], 1)
+    parameters = nnx.to_pure_dict(nnx.state(model_captioner.Captioner(model, len(tokenizer), rngs=nnx.Rngs(0))))
+    bundle.Bundle(model, Preprocessing(16), 6, tokenizer, parameters, {}, {"step": 3}).save(tmp_path / "captioner")
+    site.files |= {file.name: file.read_bytes() for file in (tmp_path / "captioner").iterdir()} | {"README.md": b"#"}
+    captioner = Captioner.load("hf://owner/name")
+    assert captioner.bundle.max_length == 6
+    assert len(captioner.caption(np.zeros((20, 20, 3), np.uint8), beam=2)) == 1
+    assert sorted(downloaded()) == ["main/captioner.json", "main/tokenizer.json", "main/weights.safetensors"]
+    site.files |= {"weights.safetensors": b"others"}
+    with pytest.raises(UserError, match="damaged"):
+        Captioner.load("hf://owner/name@v1")
+    del site.files["weights.safetensors"]
+    with pytest.raises(UserError, match=r"has no weights\.safetensors"):
+        Captioner.load("hf://owner/name")
