@@ -3,19 +3,21 @@
 python sample.py IMAGE_OR_FOLDER_OR_PATTERN ...   a line a file, by the newest captioner trained here
 python sample.py photos/ --recursive --captioner DIR --output captions.jsonl --format jsonl
 find . -name '*.jpg' | python sample.py - --write-sidecars
+python sample.py --watch inbox/ --write-descriptions
 python sample.py photos/ --top-p 0.9 --num-captions 3 --prefix "a photo of"
 python sample.py --help                           every way of writing captions
 """
 
+import contextlib
 import dataclasses
 import io
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, TypeVar
 
 import tqdm
 import tyro
@@ -26,10 +28,12 @@ from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
+from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
-from captioner_jax.listing import STDIN, find
-from captioner_jax.results import Format, head, lines_of, open_results, sidecar, tell, write_sidecar
+from captioner_jax.listing import STDIN, arrivals, find
+from captioner_jax.results import DESCRIPTIONS, SIDECARS, Format, Place, Results, head, open_results
 
+Named = TypeVar("Named", Path, Path | Address)
 RUNS = Path(__file__).parent / "runs"
 
 
@@ -39,22 +43,34 @@ class Options:
 
     images: tyro.conf.Positional[tuple[str, ...]]
     """Image files, folders of them, patterns, or - for a list of files on standard input."""
-    captioner: str | None = None
-    """A captioner directory, or hf://OWNER/NAME; None: the newest trained here."""
+    captioner: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A captioner directory, or hf://OWNER/NAME; several times: an ensemble; none: the newest trained here."""
     recursive: bool = False
     """Folders within folders, too."""
+    watch: Path | None = None
+    """A folder: what is in it, then what comes, until Ctrl-C."""
+    allow_urls: bool = False
+    """Fetch pictures named by http:// or https://."""
     format: Format = "text"
     """FILE: CAPTION; or JSON, or CSV, with the score and the log-probability."""
     output: Path | None = None
     """A file for the captions, in place of standard output."""
     write_sidecars: bool = False
     """Write the captions of x.jpg to x.txt beside it, too; one that is there stays as it is."""
+    write_descriptions: bool = False
+    """Write the best caption into the image file, too, as its description in XMP and EXIF; one that is there stays."""
     resume: bool = False
-    """Leave out the images that --output, or with --write-sidecars alone a file beside them, has captions of."""
+    """Leave out the images that --output has captions of; without --output, those whose files and descriptions are
+    there already."""
     force: bool = False
-    """Write over --output and over files beside images."""
+    """Write over --output, and over files beside images and descriptions."""
     generation: Annotated[Generation, tyro.conf.arg(name="")] = field(default_factory=Generation)
     """How captions are written."""
+
+    @property
+    def places(self) -> list[Place]:
+        """Where captions go, besides."""
+        return [SIDECARS] * self.write_sidecars + [DESCRIPTIONS] * self.write_descriptions
 
 
 @for_people
@@ -63,7 +79,7 @@ def main(arguments: list[str]) -> int:
     asked = validated(Generation, dataclasses.asdict(options.generation), "command line")
     check(options)
     keep_compiled()
-    captioner = Captioner.load(options.captioner or bundle.newest(RUNS))
+    captioner = Captioner.load(*(options.captioner or [bundle.newest(RUNS)]))
     with ExitStack() as open_files:
         out, done = sys.stdout, frozenset[str]()
         if options.output is not None:
@@ -71,61 +87,86 @@ def main(arguments: list[str]) -> int:
             open_files.enter_context(out)
         else:
             out.write(head(options.format))
-        return caption(captioner, asked, options, out, done)
+        where = str(options.output or "standard output")
+        results = Results(out, where, options.format, options.places, options.force)
+        if options.watch is not None:
+            watch(options.watch, captioner, asked, options, done, results)
+        else:
+            caption(captioner, asked, options, done, results)
+        for line in results.summary():
+            print(line, file=sys.stderr)
+        return 1 if results.without else 0
 
 
 def check(options: Options) -> None:
     """Raises UserError for options that cannot be meant together."""
-    if not options.images:
-        raise UserError("name images to caption; --help tells more")
-    if options.resume and options.output is None and not options.write_sidecars:
-        raise UserError("--resume goes on with an --output, or with --write-sidecars")
+    if bool(options.images) == bool(options.watch):
+        raise UserError("name images to caption, or a folder to --watch; --help tells more")
+    if options.watch is not None and not options.watch.is_dir():
+        raise UserError(f"--watch {options.watch}: there is no such folder")
+    if options.resume and options.output is None and not options.places:
+        raise UserError("--resume goes on with an --output, or with --write-sidecars or --write-descriptions")
     if options.resume and options.force:
         raise UserError("--resume keeps what is written, --force does not: take one of them")
 
 
-def caption(captioner: Captioner, asked: Generation, options: Options, out: TextIO, done: frozenset[str]) -> int:
-    """Writes the captions of all images that are not done; gives the exit code."""
-    images = remaining(options, done)
+def caption(captioner: Captioner, asked: Generation, options: Options, done: frozenset[str], results: Results) -> None:
+    """Tells the captions of all images that are not done."""
+    images = remaining(named(options), options, done)
     first = list(itertools.islice(images, 2))
     if not first:
-        if options.resume and next(files(options), None) is not None:
+        if options.resume and next(named(options), None) is not None:
             print("nothing is left to do", file=sys.stderr)
-            return 0
+            return
         raise UserError(f"no images in {', '.join(options.images)}")
-    batch_size = min(BATCH, len(first))
-    counted = None if STDIN in options.images else sum(1 for _ in remaining(options, done))
-    shown = captioner.stream(itertools.chain(first, images), asked, batch_size)
+    counted = None if STDIN in options.images else sum(1 for _ in remaining(named(options), options, done))
+    shown = captioner.stream(itertools.chain(first, images), asked, min(BATCH, len(first)), reader(options))
     # Lines of captions on a terminal show how far it is.
-    quiet = True if out.isatty() else None
-    seen = failures = kept = 0
-    for path, captions in tqdm.tqdm(shown, total=counted, unit="image", disable=quiet):
-        seen += 1
-        if isinstance(captions, ImageError) or not captions:
-            failures += 1
-            tqdm.tqdm.write(f"{path}: {captions or 'what is asked of captions leaves none'}", file=sys.stderr)
-            continue
-        tell(out, lines_of(path, captions, options.format), str(options.output or "standard output"))
-        kept += options.write_sidecars and not write_sidecar(path, captions, options.force)
-    if kept:
-        print(f"{kept} files beside images were there already and stay: --force writes them anew", file=sys.stderr)
-    if failures and seen > 1:
-        print(f"{failures} of {seen} files could not be captioned", file=sys.stderr)
-    return 1 if failures else 0
+    quiet = True if results.out.isatty() else None
+    for picture, captions in tqdm.tqdm(shown, total=counted, unit="image", disable=quiet):
+        results.add(picture, captions)
 
 
-def files(options: Options) -> Iterator[Path]:
-    """All that are named."""
+def watch(
+    folder: Path, captioner: Captioner, asked: Generation, options: Options, done: frozenset[str], results: Results
+) -> None:
+    """Tells the captions of a folder's images, as they come, until Ctrl-C."""
+    print(f"watching {folder}; Ctrl-C ends it", file=sys.stderr)
+    with contextlib.suppress(KeyboardInterrupt):
+        for images in arrivals(folder, options.recursive):
+            some = list(remaining(images, options, done))
+            for picture, captions in captioner.stream(some, asked, 1 if len(some) == 1 else BATCH):
+                results.add(picture, captions)
+
+
+def reader(options: Options) -> Callable[[Path | Address], Path | bytes]:
+    """How a picture that is named is come by."""
+
+    def read(picture: Path | Address) -> Path | bytes:
+        if isinstance(picture, Path):
+            return picture
+        if not options.allow_urls:
+            raise ImageError("nothing is fetched from the web without --allow-urls")
+        return fetch(picture)
+
+    return read
+
+
+def named(options: Options) -> Iterator[Path | Address]:
+    """All pictures that are named."""
     return find(options.images, options.recursive, sys.stdin)
 
 
-def remaining(options: Options, done: frozenset[str]) -> Iterator[Path]:
+def remaining(pictures: Iterable[Named], options: Options, done: frozenset[str]) -> Iterator[Named]:
     """Those without captions, where it is resumed; else all."""
-    if not options.resume:
-        return files(options)
-    if options.output is not None:
-        return (path for path in files(options) if str(path) not in done)
-    return (path for path in files(options) if not sidecar(path).exists())
+    for picture in pictures:
+        if not options.resume:
+            yield picture
+        elif options.output is not None:
+            if str(picture) not in done:
+                yield picture
+        elif isinstance(picture, Address) or not all(place.has(picture) for place in options.places):
+            yield picture
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ captioner/
 
 import dataclasses
 import functools
-import hashlib
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from flax import nnx
 from captioner_jax.config import ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
+from captioner_jax.files import sha256, whole_folder
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import flat
 from captioner_jax.pretrained.files import from_hub
@@ -52,23 +50,20 @@ class Bundle:
 
     def save(self, directory: Path) -> None:
         """Writes the directory, all of it or nothing; one that is there is replaced."""
-        partial = directory.with_name(f"{directory.name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        weights = {name: np.asarray(value) for name, value in flat(self.parameters).items()}
-        safetensors.numpy.save_file(weights, partial / WEIGHTS)
-        (partial / TOKENIZER).write_text(self.tokenizer.to_json(), encoding="utf-8")
-        card = {
-            "format": FORMAT,
-            "model": dataclasses.asdict(self.model),
-            "preprocessing": dataclasses.asdict(self.preprocessing),
-            "max_length": self.max_length,
-            "scores": self.scores,
-            "training": self.training,
-            "sha256": {name: _sha256(partial / name) for name in (WEIGHTS, TOKENIZER)},
-        }
-        (partial / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        _replace(directory, partial)
+        with whole_folder(directory) as folder:
+            weights = {name: np.asarray(value) for name, value in flat(self.parameters).items()}
+            safetensors.numpy.save_file(weights, folder / WEIGHTS)
+            (folder / TOKENIZER).write_text(self.tokenizer.to_json(), encoding="utf-8")
+            card = {
+                "format": FORMAT,
+                "model": dataclasses.asdict(self.model),
+                "preprocessing": dataclasses.asdict(self.preprocessing),
+                "max_length": self.max_length,
+                "scores": self.scores,
+                "training": self.training,
+                "sha256": {name: sha256(folder / name) for name in (WEIGHTS, TOKENIZER)},
+            }
+            (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def load(directory: Path) -> Bundle:
@@ -78,7 +73,7 @@ def load(directory: Path) -> Bundle:
         if card["format"] > FORMAT:
             raise UserError(f"{directory} is of format {card['format']}, later than this program knows: update it")
         for name, digest in card["sha256"].items():
-            if name not in (WEIGHTS, TOKENIZER) or _sha256(directory / name) != digest:
+            if name not in (WEIGHTS, TOKENIZER) or sha256(directory / name) != digest:
                 raise UserError(f"{directory / name} is damaged: its checksum is not the one in {CARD}")
         model = pydantic.TypeAdapter(ModelConfig).validate_json(json.dumps(card["model"]))
         preprocessing = pydantic.TypeAdapter(Preprocessing).validate_json(json.dumps(card["preprocessing"]))
@@ -90,8 +85,10 @@ def load(directory: Path) -> Bundle:
         raise UserError(f"{directory} is damaged: {error!r}") from error
 
 
-def fetched(address: str) -> Path:
-    """A captioner from the hub, by hf://OWNER/NAME[@REVISION], as a folder of its cache."""
+def found(address: str) -> Path:
+    """The folder of a captioner: itself, or by hf://OWNER/NAME[@REVISION] from the hub one of its cache."""
+    if not address.startswith("hf://"):
+        return Path(address)
     _, folder, _ = from_hub(address, [WEIGHTS], [CARD, TOKENIZER])
     return folder
 
@@ -107,9 +104,23 @@ def newest(runs: Path) -> Path:
 @functools.cache
 def abstract(model: ModelConfig, vocabulary: int) -> tuple[nnx.GraphDef[Captioner], dict[Any, Any]]:
     """The model's structure, and its variables, statistics among them, as shapes and types only."""
-    captioner = nnx.eval_shape(lambda: Captioner(model, vocabulary, rngs=nnx.Rngs(0)))
+    captioner = nnx.eval_shape(lambda: Captioner(model, vocabulary, rngs=_same_keys()))
     graphdef, parameters = nnx.split(captioner)
     return graphdef, nnx.to_pure_dict(parameters)
+
+
+class _OneKey(nnx.RngStream):
+    """The same key again and again."""
+
+    def __call__(self) -> jax.Array:
+        return self.key[...]
+
+
+def _same_keys() -> nnx.Rngs:
+    """For weights of which only the shapes count: different keys take seconds where there are hundreds of layers."""
+    rngs = nnx.Rngs(0)
+    rngs.default = _OneKey(0, tag="default")  # pyright: ignore[reportAttributeAccessIssue]
+    return rngs
 
 
 def _like(parameters: dict[Any, Any], weights: dict[str, np.ndarray]) -> dict[Any, Any]:
@@ -129,17 +140,3 @@ def _card(directory: Path) -> dict[str, Any]:
         raise UserError(f"{directory} is no captioner: {CARD}: {error.strerror or error}") from error
     except ValueError as error:
         raise UserError(f"{directory / CARD} is damaged: {error}") from error
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _replace(directory: Path, new: Path) -> None:
-    """Puts a finished directory in the place of another."""
-    old = directory.with_name(f"{directory.name}.{os.getpid()}.old")
-    if directory.exists():
-        directory.rename(old)
-    new.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)

@@ -1,30 +1,33 @@
-"""Pictures to captions, for programs: a captioner directory in memory, asked as often as one likes."""
+"""Pictures to captions, for programs: captioner directories in memory, asked as often as one likes."""
 
 import collections
 import functools
 import itertools
 import os
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import jax
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import UInt8, UInt32
 from PIL import Image
 
 from captioner_jax import bundle
 from captioner_jax.bundle import Bundle
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError, open_image, to_square, upright
+from captioner_jax.errors import UserError
 from captioner_jax.generation.search import Found
 from captioner_jax.generation.settings import Generation, make_search
-from captioner_jax.generation.writing import make_asked_writer
+from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
 
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
 """A PIL image, an array uint8[Y X 3] or uint8[Y X], the bytes of an image file, or the path of one."""
-AnyPicture = TypeVar("AnyPicture", bound=Picture)
+Asked = TypeVar("Asked")
+Square = UInt8[np.ndarray, "Y X 3"]
+"""What the model sees of a picture."""
 # Images at a time.
 BATCH = 16
 
@@ -44,21 +47,30 @@ class Captioner:
     captioner.caption(["dog.jpg", image], beam=5)            the best caption of each
     captioner.captions("dog.jpg", num_captions=3)            three of each, with their log-probabilities
 
-    Keywords are the settings in `generation.settings.Generation`. Each way of asking is compiled once.
+    Keywords are the settings in `generation.settings.Generation`. Each way of asking is compiled once. Several
+    directories are an ensemble, which writes by the mean of their probabilities.
     """
 
-    def __init__(self, loaded: Bundle):
-        self.bundle = loaded
+    def __init__(self, first: Bundle, *others: Bundle):
+        """Of one vocabulary and one image size. Raises UserError for others."""
+        self.bundles = bundles = (first, *others)
+        if len({one.tokenizer.to_json() for one in bundles}) > 1:
+            raise UserError("captioners of one ensemble need the same vocabulary: train them on the same data set")
+        if len({one.preprocessing.image_size for one in bundles}) > 1:
+            raise UserError("captioners of one ensemble need images of the same size")
+        self.tokenizer = first.tokenizer
+        self.image_size = first.preprocessing.image_size
+        self.max_length = min(one.max_length for one in bundles)
         self._writer = functools.lru_cache(maxsize=8)(self._make_writer)
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str]) -> "Captioner":
-        """From a directory, or by hf://OWNER/NAME from the hub.
+    def load(cls, directory: str | os.PathLike[str], *others: str | os.PathLike[str]) -> "Captioner":
+        """From a directory, or by hf://OWNER/NAME from the hub; from several, an ensemble.
 
-        Raises UserError where it is no captioner, a damaged one, or one of a later format.
+        Raises UserError where one is no captioner, a damaged one, or one of a later format, and where they do not go
+        together.
         """
-        address = str(directory)
-        return cls(bundle.load(bundle.fetched(address) if address.startswith("hf://") else Path(directory)))
+        return cls(*(bundle.load(bundle.found(str(one))) for one in (directory, *others)))
 
     def caption(self, pictures: Picture | Sequence[Picture], **asked: Any) -> list[str]:
         """The best caption of each picture; as `captions`."""
@@ -81,19 +93,25 @@ class Captioner:
         return found
 
     def stream(
-        self, pictures: Iterable[AnyPicture], asked: Generation, batch_size: int = BATCH
-    ) -> Iterator[tuple[AnyPicture, list[Caption] | ImageError]]:
+        self,
+        pictures: Iterable[Asked],
+        asked: Generation,
+        batch_size: int = BATCH,
+        read: Callable[[Any], Picture] = lambda picture: picture,
+    ) -> Iterator[tuple[Asked, list[Caption] | ImageError]]:
         """Each picture with its captions, or with what is wrong with it, in order, however many there are.
 
-        While one batch is captioned the next is decoded. The last batch is filled up, so that nothing is compiled for
-        it alone.
+        `read` may say how a picture is come by from what names it; it may take its time, and raise ImageError. While
+        one batch is captioned the next is read and decoded. The last batch is filled up, so that nothing is compiled
+        for it alone.
         """
-        write, key = self._writer(asked), jax.random.key(asked.seed)
-        size = self.bundle.preprocessing.image_size
+        write, parameters = self._writer(asked), [one.parameters for one in self.bundles]
+        square = lambda picture: _square(picture, read, self.image_size)  # noqa: E731
         ahead: tuple[_Batch, Found] | None = None
         with ThreadPoolExecutor() as pool:
-            for number, batch in enumerate(_decoded(pictures, batch_size, size, pool)):
-                found = write(self.bundle.parameters, batch.pixels(batch_size, size), jax.random.fold_in(key, number))
+            for batch in _decoded(pictures, batch_size, square, pool):
+                pixels = batch.pixels(batch_size, self.image_size)
+                found = write(parameters, pixels, image_keys(asked.seed, _numbers(pixels)))
                 if ahead is not None:
                     yield from self._told(*ahead)
                 ahead = batch, found
@@ -101,8 +119,8 @@ class Captioner:
                 yield from self._told(*ahead)
 
     def _make_writer(self, asked: Generation) -> Callable[..., Found]:
-        search = make_search(asked, self.bundle.tokenizer, self.bundle.max_length)
-        return make_asked_writer(self.bundle.graphdef, self.bundle.preprocessing, search)
+        search = make_search(asked, self.tokenizer, self.max_length)
+        return make_asked_writer([Untrained(one.graphdef, one.preprocessing) for one in self.bundles], search)
 
     def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Any, list[Caption] | ImageError]]:
         tokens, log_p, scores = map(np.asarray, found)
@@ -111,11 +129,11 @@ class Captioner:
                 yield picture, square
                 continue
             written = zip(tokens[row], scores[row], log_p[row], strict=True)
-            decode = self.bundle.tokenizer.decode
+            decode = self.tokenizer.decode
             yield picture, [Caption(decode(t), float(s), float(p)) for t, s, p in written if np.isfinite(s)]
 
 
-class _Batch(list[tuple[Any, UInt8[np.ndarray, "Y X 3"] | ImageError]]):
+class _Batch(list[tuple[Any, Square | ImageError]]):
     """Pictures, each with the square that the model sees of it, or with what is wrong."""
 
     def pixels(self, rows: int, size: int) -> UInt8[np.ndarray, "B Y X 3"]:
@@ -127,22 +145,29 @@ class _Batch(list[tuple[Any, UInt8[np.ndarray, "Y X 3"] | ImageError]]):
         return whole
 
 
-def _decoded(pictures: Iterable[Picture], rows: int, size: int, pool: ThreadPoolExecutor) -> Iterator[_Batch]:
+def _numbers(pixels: UInt8[np.ndarray, "B Y X 3"]) -> UInt32[np.ndarray, " B"]:
+    """A number for each picture, by what is on it."""
+    return np.array([zlib.crc32(picture.tobytes()) for picture in pixels], np.uint32)
+
+
+def _decoded(
+    pictures: Iterable[Any], rows: int, square: Callable[[Any], Square | ImageError], pool: ThreadPoolExecutor
+) -> Iterator[_Batch]:
     """Batches of pictures; a batch ahead of the one in use is being decoded."""
-    ahead: collections.deque[list[tuple[Picture, Future[Any]]]] = collections.deque()
+    ahead: collections.deque[list[tuple[Any, Future[Square | ImageError]]]] = collections.deque()
     rest = iter(pictures)
     while some := list(itertools.islice(rest, rows)):
-        ahead.append([(picture, pool.submit(_square, picture, size)) for picture in some])
+        ahead.append([(picture, pool.submit(square, picture)) for picture in some])
         if len(ahead) > 1:
             yield _Batch((picture, future.result()) for picture, future in ahead.popleft())
     for last in ahead:
         yield _Batch((picture, future.result()) for picture, future in last)
 
 
-def _square(picture: Picture, size: int) -> UInt8[np.ndarray, "Y X 3"] | ImageError:
+def _square(asked: Any, read: Callable[[Any], Picture], size: int) -> Square | ImageError:
     """What the model sees of a picture, or what is wrong with it."""
     try:
-        match picture:
+        match picture := read(asked):
             case Image.Image():
                 return to_square(upright(picture), size)
             case np.ndarray():

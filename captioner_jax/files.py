@@ -1,6 +1,10 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
+import contextlib
+import hashlib
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -9,3 +13,26 @@ def write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files may be no UTF-8
     partial.replace(path)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A new folder to be filled, which takes the place of `path` when it is finished, and is gone if it is not."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    old = path.with_name(f"{path.name}.{os.getpid()}.old")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        if path.exists():
+            path.rename(old)
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def sha256(file: Path) -> str:
+    """The checksum of a file, in hexadecimal."""
+    with open(file, "rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,29 +1,63 @@
-"""Which image files are meant: by their names, by their folder, by a pattern, or by a list on standard input."""
+"""Which pictures are meant: by their names or addresses, their folder, a pattern, a list on standard input."""
 
 import glob
 import os
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
+from captioner_jax.fetching import Address, is_address
+
 STDIN = "-"
+# A file's size and when it was written; none if it has gone.
+State = tuple[int, int] | None
 
 
-def find(names: Iterable[str], recursive: bool, stdin: Iterable[str]) -> Iterator[Path]:
-    """The files, one after the other: themselves, the images in a folder, what a pattern matches, the lines of a list.
+def find(names: Iterable[str], recursive: bool, stdin: Iterable[str]) -> Iterator[Path | Address]:
+    """One after the other: files themselves, the images in a folder, what a pattern matches, the lines of a list.
 
     What is not there stays as it is, to be told with the others that are of no use. Names in a folder are sorted.
     """
     for name in names:
         if name == STDIN:
-            yield from (Path(line.rstrip("\r\n")) for line in stdin if line.strip())
+            yield from (_named(line.rstrip("\r\n")) for line in stdin if line.strip())
         elif Path(name).is_dir():
             yield from _in_folder(Path(name), recursive)
-        elif Path(name).exists():
-            yield Path(name)
+        elif is_address(name) or Path(name).exists():
+            yield _named(name)
         else:
             yield from map(Path, sorted(glob.glob(name, recursive=True)) or [name])
+
+
+def arrivals(folder: Path, recursive: bool, pause: float = 1.0) -> Iterator[list[Path]]:
+    """The images in a folder and, for ever, those that come or change, as soon as they are at rest; often none.
+
+    A file is at rest when two looks, `pause` seconds apart, find it the same. What is done to files while the caller
+    has them does not count.
+    """
+    before: dict[Path, State] = {}
+    known: dict[Path, State] = {}
+    while True:
+        now = {path: _state(path) for path in _in_folder(folder, recursive)}
+        new = [path for path, state in now.items() if state == before.get(path) and state != known.get(path)]
+        yield new
+        known |= {path: _state(path) for path in new}
+        before = now
+        time.sleep(pause)
+
+
+def _named(name: str) -> Path | Address:
+    return Address(name) if is_address(name) else Path(name)
+
+
+def _state(path: Path) -> State:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Where captions go: lines of text, JSON or CSV, on standard output or in a file; and files beside the images.
+"""Where captions go: lines of text, JSON or CSV, on standard output or in a file; and files beside or in the images.
 
 What is told of an image is written in one piece, so that a run that is cut short leaves whole lines, and another can go
 on where it stopped.
@@ -8,19 +8,27 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
-from captioner_jax.captioning import Caption
-from captioner_jax.errors import UserError
-from captioner_jax.files import write_whole
+import tqdm
 
+from captioner_jax.captioning import Caption
+from captioner_jax.data.images import ImageError
+from captioner_jax.errors import UserError
+from captioner_jax.fetching import Address
+from captioner_jax.files import write_whole
+from captioner_jax.metadata import describe, is_described
+
+Stream = TextIO | io.TextIOBase
 Format = Literal["text", "jsonl", "csv"]
 COLUMNS = ("image", "caption", "score", "log_p")
 
 
-def lines_of(image: Path, captions: Sequence[Caption], format: Format) -> str:
+def lines_of(image: Path | Address, captions: Sequence[Caption], format: Format) -> str:
     """A line a caption."""
     rows = [dict(zip(COLUMNS, (str(image), *caption), strict=True)) for caption in captions]
     match format:
@@ -50,7 +58,7 @@ class Written(NamedTuple):
     images: frozenset[str]
 
 
-def tell(out: TextIO | io.TextIOBase, text: str, where: str) -> None:
+def tell(out: Stream, text: str, where: str) -> None:
     """Writes at once. Raises UserError where there is no room."""
     try:
         out.write(text)
@@ -104,21 +112,69 @@ def _without_the_last(path: Path, format: Format) -> frozenset[str]:
     return frozenset(image for image, _ in kept)
 
 
+class Place(NamedTuple):
+    """Where captions may be kept with an image, besides."""
+
+    name: str
+    has: Callable[[Path], bool]
+    """Is something there already?"""
+    write: Callable[[Path, Sequence[Caption]], None]
+
+
 def sidecar(image: Path) -> Path:
     """The text file beside an image, where those who train on pictures look for its caption."""
     return image.with_suffix(".txt")
 
 
-def write_sidecar(image: Path, captions: Sequence[Caption], force: bool) -> bool:
-    """A line a caption. False, and nothing written, where there is such a file and `force` is not asked for.
-
-    Raises UserError where it cannot be written.
-    """
+def write_sidecar(image: Path, captions: Sequence[Caption]) -> None:
+    """A line a caption. Raises UserError where it cannot be written."""
     file = sidecar(image)
     try:
-        if file.exists() and not force:
-            return False
         write_whole(file, "".join(caption.text + "\n" for caption in captions))
     except OSError as error:
         raise UserError(f"{file}: {error.strerror or error}") from error
-    return True
+
+
+SIDECARS = Place("files beside images", lambda image: sidecar(image).exists(), write_sidecar)
+DESCRIPTIONS = Place("descriptions in images", is_described, lambda image, captions: describe(image, captions[0].text))
+
+
+class Results:
+    """Tells captions on `out`, as `where` names it, keeps them in `places`, and counts."""
+
+    def __init__(self, out: Stream, where: str, format: Format, places: Sequence[Place], force: bool):
+        self.out, self.where, self.places, self.force = out, where, places, force
+        self.format: Format = format
+        self.seen = 0
+        self.without = 0
+        self.stayed: Counter[str] = Counter()
+
+    def add(self, picture: Path | Address, captions: Sequence[Caption] | ImageError) -> None:
+        """Of one picture. What is wrong with it is told on standard error."""
+        self.seen += 1
+        try:
+            if isinstance(captions, ImageError):
+                raise captions
+            if not captions:
+                raise ImageError("what is asked of captions leaves none")
+            tell(self.out, lines_of(picture, captions, self.format), self.where)
+            for place in self.places:
+                self._keep(place, picture, captions)
+        except ImageError as error:
+            self.without += 1
+            tqdm.tqdm.write(f"{picture}: {error}", file=sys.stderr)
+
+    def summary(self) -> Iterator[str]:
+        """What is to be said at the end."""
+        for name, count in self.stayed.items():
+            yield f"{count} {name} were there already and stay: --force writes them anew"
+        if self.without and self.seen > 1:
+            yield f"{self.without} of {self.seen} pictures could not be captioned as asked"
+
+    def _keep(self, place: Place, picture: Path | Address, captions: Sequence[Caption]) -> None:
+        if isinstance(picture, Address):
+            raise ImageError(f"there are no {place.name} on the web")
+        if not self.force and place.has(picture):
+            self.stayed[place.name] += 1
+        else:
+            place.write(picture, captions)

@@ -1,5 +1,6 @@
 """train.py and sample.py as people run them, mistakes included."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -15,9 +16,10 @@ from PIL import Image
 
 import sample
 import train
-from captioner_jax import Captioner, evaluate
+from captioner_jax import Captioner, bundle, evaluate
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError
+from captioner_jax.text.tokenizer import train_words
 from tests.data.making import COLOURS, colour_folder, encoded, picture
 from tests.pretrained.making import made
 from tests.training.test_beginning import FIRST_STAGE
@@ -204,7 +206,7 @@ def test_bad_files_are_named_and_the_others_captioned(run, tmp_path, capsys):
     assert [line.split(": ")[0].rsplit("/", 1)[-1] for line in err.splitlines()[:4]] == [
         *("cut.jpg", "empty.gif", "text.jpg", "gone.jpg")
     ]
-    assert "4 of 5 files" in err
+    assert "4 of 5 pictures" in err
 
 
 def test_patterns_json_and_beams(run, tmp_path, capsys):
@@ -248,6 +250,37 @@ def test_pictures_of_every_form_get_the_same_caption(run, folder, tmp_path):
     with pytest.raises(UserError, match="unknown key bean; did you mean beam"):
         captioner.caption(image, bean=2)
     assert captioner.captions([]) == []
+
+
+def test_an_ensemble_of_one_captioner_twice_writes_as_it_does_alone(run, folder, tmp_path, capsys):
+    images = sorted(folder.glob("*.jpg"))[:5]
+    alone = Captioner.load(run / "captioner").captions(images, beam=3)
+    twice = Captioner.load(run / "captioner", run / "captioner").captions(images, beam=3)
+    assert [c[0].text for c in twice] == [c[0].text for c in alone]
+    np.testing.assert_allclose([c[0].log_p for c in twice], [c[0].log_p for c in alone], rtol=1e-4, atol=1e-5)
+    directories = ["--captioner", str(run / "captioner")] * 2
+    assert sample.main([str(images[0]), *directories, "--beam", "3"]) == 0
+    assert capsys.readouterr().out == f"{images[0]}: {alone[0][0].text}\n"
+
+
+def test_captioners_that_do_not_go_together_are_refused(run):
+    one = bundle.load(run / "captioner")
+    other_words = dataclasses.replace(one, tokenizer=train_words(["a red dog"], 1))
+    larger = dataclasses.replace(one, preprocessing=dataclasses.replace(one.preprocessing, image_size=32))
+    with pytest.raises(UserError, match="need the same vocabulary"):
+        Captioner(one, other_words)
+    with pytest.raises(UserError, match="need images of the same size"):
+        Captioner(one, larger)
+    assert Captioner(one, dataclasses.replace(one, max_length=5)).max_length == 5
+
+
+def test_what_is_drawn_of_a_picture_does_not_depend_on_the_others(run, folder):
+    captioner = Captioner.load(run / "captioner")
+    images = sorted(folder.glob("*.jpg"))[:20]
+    asked = {"temperature": 3.0, "seed": 4}
+    together = captioner.caption(images, **asked)
+    assert len(set(together)) > 10
+    assert captioner.caption(images[::-1], **asked) == together[::-1]
 
 
 def test_captions_are_drawn_by_a_seed(run, folder, capsys):

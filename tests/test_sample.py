@@ -13,7 +13,9 @@ import pytest
 
 import sample
 from captioner_jax.captioning import Caption
-from captioner_jax.listing import find
+from captioner_jax.data.images import ImageError
+from captioner_jax.fetching import Address
+from captioner_jax.listing import arrivals, find
 from captioner_jax.results import lines_of, sidecar
 from tests.data.making import encoded, picture
 
@@ -28,10 +30,16 @@ class Fake:
     def __init__(self):
         self.asked = []
 
-    def stream(self, pictures, asked, batch_size):
+    def stream(self, pictures, asked, batch_size, read=lambda picture: picture):
         for path in pictures:
-            self.asked.append(path.name)
-            yield path, [Caption(f"a picture of {path.name}", -1.5, -3.0), Caption("a picture", -2.0, -2.5)]
+            try:
+                read(path)
+            except ImageError as error:
+                yield path, error
+                continue
+            name = Path(str(path)).name
+            self.asked.append(name)
+            yield path, [Caption(f"a picture of {name}", -1.5, -3.0), Caption("a picture", -2.0, -2.5)]
 
 
 @pytest.fixture
@@ -48,7 +56,7 @@ def photos(tmp_path, monkeypatch):
 @pytest.fixture
 def captioner(monkeypatch):
     fake = Fake()
-    monkeypatch.setattr(sample.Captioner, "load", lambda _: fake)
+    monkeypatch.setattr(sample.Captioner, "load", lambda *_: fake)
     return fake
 
 
@@ -74,6 +82,100 @@ def test_a_list_comes_from_standard_input(photos, captioner, monkeypatch, capsys
     assert capsys.readouterr().out.splitlines()[::2] == [
         *("photos/a.png: a picture of a.png", "photos/b c.png: a picture of b c.png")
     ]
+
+
+def test_nothing_is_fetched_unasked(photos, captioner, monkeypatch, capsys):
+    addresses = ["http://example.org/x.jpg", "https://example.org/y.jpg"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{addresses[1]}\n"))
+    fetched = []
+    monkeypatch.setattr(sample, "fetch", lambda address: fetched.append(address.url))
+    asked = [photos / "a.png", addresses[0], "-"]
+    assert run(*asked) == 1
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"{photos}/a.png: a picture of a.png"
+    assert all(f"{address}: nothing is fetched from the web without --allow-urls" in err for address in addresses)
+    assert "2 of 3 pictures could not be captioned" in err
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{addresses[1]}\n"))
+    assert run(*asked, "--allow-urls") == 0
+    assert fetched == addresses
+    assert [str(one) for one in find(addresses, False, [])] == addresses
+    assert all(isinstance(one, Address) for one in find(addresses, False, []))
+
+
+def test_an_address_has_no_file_beside_it(photos, captioner, monkeypatch, capsys):
+    monkeypatch.setattr(sample, "fetch", lambda _: b"")
+    assert run("http://example.org/x.jpg", "--allow-urls", "--write-sidecars") == 1
+    assert "there are no files beside images on the web" in capsys.readouterr().err
+
+
+def test_pictures_are_told_as_soon_as_they_are_at_rest(photos, monkeypatch):
+    coming = photos / "new.jpg"
+
+    def sleep(_):
+        """Between two looks, somebody writes a file in pieces."""
+        pieces = len(coming.read_bytes()) if coming.exists() else 0
+        if pieces < 3:
+            coming.write_bytes(b"x" * (pieces + 1))
+
+    monkeypatch.setattr("captioner_jax.listing.time.sleep", sleep)
+    looks = arrivals(photos, False)
+    assert next(looks) == []
+    assert [path.name for path in next(looks)] == [name for name in sorted(NAMES) if "/" not in name]
+    assert [next(looks) for _ in range(3)] == [[], [], [coming]]
+    coming.write_bytes(b"changed by who asked")
+    assert next(looks) == []
+    (photos / "a.png").write_bytes(b"changed by another")
+    (photos / "b c.png").unlink()
+    assert [next(looks), next(looks), next(looks)] == [[], [photos / "a.png"], []]
+
+
+def test_a_folder_is_watched_until_it_is_enough(photos, captioner, monkeypatch, tmp_path, capsys):
+    def comings(folder, recursive):
+        assert (folder, recursive) == (photos, False)
+        yield [photos / "a.png"]
+        yield []
+        yield [photos / "b c.png", photos / "übung.png"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sample, "arrivals", comings)
+    out = tmp_path / "captions"
+    assert run("--watch", photos, "--output", out, "--format", "jsonl") == 0
+    assert captioner.asked == ["a.png", "b c.png", "übung.png"]
+    assert len(out.read_text().splitlines()) == 6
+    assert run("--watch", photos, "--output", out, "--format", "jsonl", "--resume") == 0
+    assert captioner.asked[3:] == ["übung.png"]  # the last one of a file is always told anew
+    assert len(out.read_text().splitlines()) == 6
+
+
+def test_descriptions_are_written_and_kept(photos, captioner, capsys):
+    pyexiv2 = pytest.importorskip("pyexiv2", reason="descriptions need the extra `metadata`")
+
+    def description(name):
+        with pyexiv2.Image(str(photos / name)) as image:
+            return image.read_xmp().get("Xmp.dc.description", {}).get('lang="x-default"')
+
+    assert run(photos, "--write-descriptions") == 0
+    assert description("b c.png") == "a picture of b c.png"
+    with pyexiv2.Image(str(photos / "a.png")) as image:
+        image.modify_xmp({"Xmp.dc.description": {'lang="x-default"': "mine"}})
+    assert run(photos, "--write-descriptions") == 0
+    assert "4 descriptions in images were there already and stay" in capsys.readouterr().err
+    assert description("a.png") == "mine"
+    captioner.asked.clear()
+    assert run(photos, "--recursive", "--write-descriptions", "--resume") == 0
+    assert captioner.asked == ["f.PNG", "e.png"]
+    assert run(photos, "--write-descriptions", "--force") == 0
+    assert description("a.png") == "a picture of a.png"
+
+
+def test_a_kind_that_takes_no_description_is_named_and_captioned(photos, captioner, capsys):
+    pytest.importorskip("pyexiv2", reason="descriptions need the extra `metadata`")
+    (photos / "moving.gif").write_bytes(encoded(picture(), "GIF"))
+    assert run(photos, "--write-descriptions") == 1
+    out, err = capsys.readouterr()
+    assert f"{photos}/moving.gif: a picture of moving.gif" in out
+    assert "moving.gif: its description cannot be read: The file contains" in err
+    assert "1 of 5 pictures could not be captioned as asked" in err
 
 
 def test_every_format_can_be_read_again(photos, captioner, capsys):
@@ -165,6 +267,8 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, capsys):
     ("arguments", "message"),
     [
         ([], "name images to caption"),
+        (["photos", "--watch", "photos"], "name images to caption, or a folder to --watch"),
+        (["--watch", "no/such"], "--watch no/such: there is no such folder"),
         (["photos", "--resume"], "goes on with an --output"),
         (["photos", "--resume", "--force", "--write-sidecars"], "take one of them"),
         (["photos/sub/deep", "--output", "no/such/folder/file"], "No such file or directory"),

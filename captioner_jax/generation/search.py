@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from captioner_jax.generation.constraints import Constraint, SoFar, constrained
 from captioner_jax.generation.ensemble import Ensemble
@@ -70,19 +70,20 @@ def sample(
     ensemble: Ensemble,
     length: int,
     count: int,
-    key: PRNGKeyArray,
+    keys: Key[Array, " B"],
     constraints: Sequence[Constraint] = (),
     filters: Sequence[Filter] = (),
 ) -> Found:
     """`count` captions an image, each word drawn from its distribution as the filters leave it; two may be the same.
 
-    Log-probabilities are those before the filters. The same key and the same images give the same captions.
+    Log-probabilities are those before the filters. What is drawn for an image follows from it and its key alone.
     """
 
     def draw(log_p: Float[Array, "B K V"], step: Int[Array, ""]) -> Int[Array, "B K"]:
         for filter in filters:
             log_p = filter(log_p)
-        return jax.random.categorical(jax.random.fold_in(key, step), log_p).astype(jnp.int32)
+        now = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+        return jax.vmap(jax.random.categorical)(now, log_p).astype(jnp.int32)
 
     return _one_by_one(ensemble, length, count, constraints, draw)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Key
 
 from captioner_jax.config import STRICT, NotNegative, Positive
 from captioner_jax.errors import UserError
@@ -28,7 +28,7 @@ from captioner_jax.text.endings import BAD_ENDINGS
 from captioner_jax.text.special import UNKNOWN
 from captioner_jax.text.tokenizer import Tokenizer
 
-Search = Callable[[Ensemble, PRNGKeyArray], Found]
+Search = Callable[[Ensemble, Key[Array, " B"]], Found]
 # Of captions drawn at random, how many are drawn for each that is wanted: two may be the same.
 DRAWN_FOR_ONE = 4
 
@@ -60,7 +60,7 @@ class Generation:
     min_p: Annotated[float, Gt(0), Le(1)] | None = None
     """Draw from words at least this share as likely as the likeliest."""
     seed: NotNegative = 0
-    """Of what is drawn."""
+    """Of what is drawn; the same picture and seed give the same captions, whatever comes before or after."""
     min_length: NotNegative = 0
     """Words a caption has at least."""
     max_length: Positive | None = None
@@ -85,7 +85,7 @@ class Generation:
 
 
 def make_search(asked: Generation, tokenizer: Tokenizer, length: int) -> Search:
-    """The search for captions of up to `length` tokens, END included, from an ensemble and a key; to be jitted.
+    """The search for captions of up to `length` tokens, END included, from an ensemble and keys; to be jitted.
 
     Raises UserError where what is asked for contradicts itself, or names words that the captioner does not know.
     """
@@ -95,8 +95,8 @@ def make_search(asked: Generation, tokenizer: Tokenizer, length: int) -> Search:
     if asked.draws:
         drawn = _filters(asked)
         count = 1 if asked.num_captions == 1 else DRAWN_FOR_ONE * asked.num_captions
-        return lambda ensemble, key: different(
-            sample(ensemble, words + 1, count, key, constraints, drawn), asked.num_captions
+        return lambda ensemble, keys: different(
+            sample(ensemble, words + 1, count, keys, constraints, drawn), asked.num_captions
         )
     normaliser = (length_power if asked.length_penalty == "power" else gnmt_penalty)(asked.length_alpha)
     selection = _selection(asked, tokenizer)

@@ -1,52 +1,64 @@
 """Images to captions, with everything between compiled into one function."""
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
-from jaxtyping import Float, PRNGKeyArray, UInt8
+from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
-from captioner_jax.generation.ensemble import Ensemble, alone
+from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.search import Found, beam_search, greedy
 from captioner_jax.generation.settings import Search
 from captioner_jax.model.captioner import Captioner
 
 Images = UInt8[ArrayLike, "B Y X 3"] | Float[ArrayLike, "B y x C"]
+Parameters = dict[Any, Any]
+
+
+class Untrained(NamedTuple):
+    """What a captioner is, besides its parameters."""
+
+    graphdef: nnx.GraphDef[Captioner]
+    preprocessing: Preprocessing
+
+    def voice(self, parameters: Parameters, images: Images) -> Voice:
+        """The captioner of these parameters, and what it sees in the images."""
+        captioner = nnx.merge(self.graphdef, parameters)
+        return Voice(captioner.decoder, captioner.memory(cells_of(captioner, jnp.asarray(images), self.preprocessing)))
 
 
 def make_writer(
     graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, *, length: int, beams: int
-) -> Callable[[dict[Any, Any], Images], Found]:
+) -> Callable[[Parameters, Images], Found]:
     """A jitted function of parameters and pixels, or cells: normalise, encode, search. One beam is greedy."""
     search = greedy if beams == 1 else functools.partial(beam_search, beams=beams)
+    captioner = Untrained(graphdef, preprocessing)
 
     @jax.jit
-    def write(parameters: dict[Any, Any], images: Images) -> Found:
-        return search(_ensemble(graphdef, preprocessing, parameters, images), length)
+    def write(parameters: Parameters, images: Images) -> Found:
+        return search(Ensemble([captioner.voice(parameters, images)]), length)
 
     return write
 
 
 def make_asked_writer(
-    graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, search: Search
-) -> Callable[[dict[Any, Any], Images, PRNGKeyArray], Found]:
-    """The same with a search made by `make_search`, and a key for what it draws."""
+    captioners: Sequence[Untrained], search: Search
+) -> Callable[[Sequence[Parameters], Images, Key[Array, " B"]], Found]:
+    """The same of one or more captioners with a search made by `make_search`, and keys for what it draws."""
 
     @jax.jit
-    def write(parameters: dict[Any, Any], images: Images, key: PRNGKeyArray) -> Found:
-        return search(_ensemble(graphdef, preprocessing, parameters, images), key)
+    def write(parameters: Sequence[Parameters], images: Images, keys: Key[Array, " B"]) -> Found:
+        return search(Ensemble([one.voice(its, images) for one, its in zip(captioners, parameters, strict=True)]), keys)
 
     return write
 
 
-def _ensemble(
-    graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, parameters: dict[Any, Any], images: Images
-) -> Ensemble:
-    captioner = nnx.merge(graphdef, parameters)
-    return alone(captioner.decoder, captioner.memory(cells_of(captioner, jnp.asarray(images), preprocessing)))
+def image_keys(seed: int, numbers: UInt32[ArrayLike, " B"]) -> Key[Array, " B"]:
+    """A key of each image's own, by its number: it draws the same captions wherever in a list the image stands."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.asarray(numbers))

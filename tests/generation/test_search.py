@@ -18,6 +18,7 @@ from captioner_jax.generation.selection import Banks, Best, Diverse
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END, PAD, START
 
+KEYS = jax.random.split(jax.random.key(0), 2)
 V, T = 7, 3  # three words besides the special tokens
 CONFIG = ModelConfig(
     width=16, heads=2, feed_forward=32, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1))
@@ -133,7 +134,7 @@ def test_what_comes_to_a_dead_end_is_told_apart(captioner, images):
     for found in (
         greedy(one, T, nothing),
         beam_search(one, T, 2, nothing),
-        sample(one, T, 2, jax.random.key(0), nothing),
+        sample(one, T, 2, KEYS, nothing),
     ):
         assert np.isneginf(found.scores).all()
 
@@ -142,7 +143,7 @@ def test_what_comes_to_a_dead_end_is_told_apart(captioner, images):
 def test_captions_are_drawn_as_often_as_they_are_likely(captioner, images, filtered):
     captions, count = every_caption(), 6000
     filters = [temperature(2.0), top_k(2)] if filtered else []
-    found = sample(ensemble(captioner, images), T, count, jax.random.key(0), filters=filters)
+    found = sample(ensemble(captioner, images), T, count, KEYS, filters=filters)
     for i in range(2):
         log_p = log_probabilities(captioner, images[i], captions)
         p = two_likeliest(captioner, images[i], captions) if filtered else np.exp(log_p)
@@ -174,9 +175,16 @@ def two_likeliest(captioner, image, captions):
 
 def test_a_key_draws_the_same_again_and_another_key_something_else(captioner, images):
     one = ensemble(captioner, images)
-    first, again, other = (sample(one, T, 50, jax.random.key(seed)).tokens for seed in (0, 0, 1))
+    other = jax.random.split(jax.random.key(1), 2)
+    first, again, other = (sample(one, T, 50, keys).tokens for keys in (KEYS, KEYS, other))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_what_is_drawn_for_an_image_follows_from_it_and_its_key_alone(captioner, images):
+    together = sample(ensemble(captioner, images), T, 50, KEYS).tokens
+    apart = [sample(ensemble(captioner, images[i : i + 1]), T, 50, KEYS[i : i + 1]).tokens for i in (1, 0)]
+    np.testing.assert_array_equal(together, np.concatenate(apart[::-1]))
 
 
 def test_one_group_is_no_group_and_groups_begin_differently(captioner, images):

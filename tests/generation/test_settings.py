@@ -9,7 +9,7 @@ from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.generation.settings import Generation, make_search
-from captioner_jax.generation.writing import make_asked_writer
+from captioner_jax.generation.writing import Untrained, make_asked_writer
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import train_words
 
@@ -19,9 +19,9 @@ MODEL = ModelConfig(width=16, heads=2, feed_forward=32, layers=1, encoder=Encode
 
 def captions(asked, seed=0):
     graphdef, variables = nnx.split(Captioner(MODEL, len(TOKENIZER), rngs=nnx.Rngs(3)))
-    write = make_asked_writer(graphdef, Preprocessing(16), make_search(asked, TOKENIZER, 8))
+    write = make_asked_writer([Untrained(graphdef, Preprocessing(16))], make_search(asked, TOKENIZER, 8))
     images = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
-    found = write(nnx.to_pure_dict(variables), images, jax.random.key(seed))
+    found = write([nnx.to_pure_dict(variables)], images, jax.random.split(jax.random.key(seed), 2))
     assert np.isfinite(found.scores).all()
     return [[TOKENIZER.decode(ids) for ids in of_image] for of_image in np.asarray(found.tokens)]
 

@@ -218,7 +218,7 @@ def test_a_captioner_comes_from_the_hub(site, tmp_path):
     bundle.Bundle(model, Preprocessing(16), 6, tokenizer, parameters, {}, {"step": 3}).save(tmp_path / "captioner")
     site.files |= {file.name: file.read_bytes() for file in (tmp_path / "captioner").iterdir()} | {"README.md": b"#"}
     captioner = Captioner.load("hf://owner/name")
-    assert captioner.bundle.max_length == 6
+    assert captioner.max_length == 6
     assert len(captioner.caption(np.zeros((20, 20, 3), np.uint8), beam=2)) == 1
     assert sorted(downloaded()) == ["main/captioner.json", "main/tokenizer.json", "main/weights.safetensors"]
     site.files |= {"weights.safetensors": b"others"}

@@ -1,0 +1,44 @@
+"""Pictures on the web: fetched into memory, and only where that is asked for."""
+
+from typing import NamedTuple
+
+import requests
+
+from captioner_jax.data.images import ImageError
+
+MEBIBYTE = 2**20
+LARGEST = 64 * MEBIBYTE
+# Seconds until a server answers, and between two pieces of what it sends.
+PATIENCE = (10, 30)
+
+
+class Address(NamedTuple):
+    """Of a picture: http://... or https://..."""
+
+    url: str
+
+    def __str__(self) -> str:
+        return self.url
+
+
+def is_address(name: str) -> bool:
+    """Is this no name of a file?"""
+    return name.lower().startswith(("http://", "https://"))
+
+
+def fetch(address: Address) -> bytes:
+    """What is found there, up to 64 MiB. Raises ImageError where nothing is, and for more."""
+    try:
+        with requests.get(address.url, stream=True, timeout=PATIENCE) as answer:
+            if not answer.ok:
+                raise ImageError(f"the server answers {answer.status_code} {answer.reason}")
+            received = bytearray()
+            for piece in answer.iter_content(MEBIBYTE):
+                received += piece
+                if len(received) > LARGEST:
+                    raise ImageError(f"more than {LARGEST // MEBIBYTE} MiB")
+            return bytes(received)
+    except requests.ConnectionError as error:
+        raise ImageError("the server cannot be reached") from error
+    except requests.RequestException as error:
+        raise ImageError(f"could not be fetched: {error}") from error

@@ -1,0 +1,72 @@
+"""Pictures on the web: fetched where asked for, refused where there is something wrong."""
+
+import http.server
+import threading
+
+import pytest
+
+from captioner_jax import fetching
+from captioner_jax.data.images import ImageError
+from captioner_jax.fetching import Address, fetch, is_address
+
+PICTURE = b"a picture" * 1000
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/picture.jpg":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(PICTURE)
+        elif self.path == "/elsewhere":
+            self.send_response(302)
+            self.send_header("Location", "/picture.jpg")
+            self.end_headers()
+        elif self.path == "/file":
+            self.send_response(302)
+            self.send_header("Location", "file:///etc/passwd")
+            self.end_headers()
+        else:
+            self.send_error(404)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{serving.server_port}"
+        serving.shutdown()
+
+
+@pytest.mark.parametrize("path", ["/picture.jpg", "/elsewhere"])
+def test_what_is_there_is_fetched(server, path):
+    assert fetch(Address(server + path)) == PICTURE
+
+
+@pytest.mark.parametrize(("path", "message"), [("/none.jpg", "404 Not Found"), ("/file", "could not be fetched")])
+def test_what_is_not_there_is_said(server, path, message):
+    with pytest.raises(ImageError, match=message):
+        fetch(Address(server + path))
+
+
+def test_no_server_and_no_address_are_said():
+    with pytest.raises(ImageError, match="cannot be reached"):
+        fetch(Address("http://127.0.0.1:9/picture.jpg"))
+    with pytest.raises(ImageError, match="could not be fetched"):
+        fetch(Address("http://"))
+
+
+def test_more_than_a_picture_is_refused(server, monkeypatch):
+    monkeypatch.setattr(fetching, "LARGEST", len(PICTURE) - 1)
+    with pytest.raises(ImageError, match="more than"):
+        fetch(Address(server + "/picture.jpg"))
+
+
+def test_an_address_is_told_from_a_file():
+    assert is_address("https://example.org/a.jpg")
+    assert is_address("HTTP://example.org/a.jpg")
+    assert not is_address("https.jpg")
+    assert not is_address("file:///etc/passwd")

@@ -1,0 +1,83 @@
+"""A description goes into an image file, is read by others, and changes nothing else."""
+
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioner_jax.data.images import ImageError
+from captioner_jax.metadata import describe, is_described
+from tests.data.making import encoded, picture
+
+pyexiv2 = pytest.importorskip("pyexiv2", reason="descriptions need the extra `metadata`")
+CAPTION = "a dog says “woof” <& more> 狗 😀"
+DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
+ALTERNATIVE = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}AltTextAccessibility"
+ITEM = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li"
+IMAGE_DESCRIPTION, ORIENTATION = 0x010E, 0x0112
+
+
+def noise():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_others_read_it_and_the_pixels_stay(tmp_path, kind):
+    file = tmp_path / f"狗 a.{kind.lower()}"
+    file.write_bytes(encoded(noise(), kind))
+    before = np.asarray(Image.open(file))
+    assert not is_described(file)
+    describe(file, CAPTION)
+    assert is_described(file)
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+    with Image.open(file) as after:
+        np.testing.assert_array_equal(np.asarray(after), before)
+        xmp = ET.fromstring(after.info["xmp"].strip(b"\0"))
+        for tag in (DESCRIPTION, ALTERNATIVE):
+            assert [item.text for item in next(xmp.iter(tag)).iter(ITEM)] == [CAPTION]
+        assert after.getexif()[IMAGE_DESCRIPTION].encode("latin-1").decode() == CAPTION
+
+
+def test_what_was_there_besides_stays_and_another_description_takes_its_place(tmp_path):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    file = tmp_path / "a.jpg"
+    file.write_bytes(encoded(noise(), "JPEG", exif=exif))
+    with pyexiv2.Image(str(file)) as inside:
+        inside.modify_xmp({"Xmp.xmp.Rating": "5"})
+    for caption in (CAPTION, "another"):
+        describe(file, caption)
+        with pyexiv2.Image(str(file)) as inside:
+            assert inside.read_xmp()["Xmp.xmp.Rating"] == "5"
+            assert inside.read_xmp()["Xmp.dc.description"] == {'lang="x-default"': caption}
+            assert inside.read_exif()["Exif.Image.Orientation"] == "6"
+
+
+def test_somebody_elses_description_is_seen(tmp_path):
+    for description, expected in (("mine", True), ("  ", False)):
+        exif = Image.Exif()
+        exif[IMAGE_DESCRIPTION] = description
+        (tmp_path / "a.jpg").write_bytes(encoded(noise(), "JPEG", exif=exif))
+        assert is_described(tmp_path / "a.jpg") == expected
+
+
+@pytest.mark.parametrize("name", ["a.gif", "a.bmp"])
+def test_a_kind_that_takes_none_is_said_and_left_as_it_was(tmp_path, name):
+    file = tmp_path / name
+    file.write_bytes(encoded(picture(), file.suffix[1:].upper()))
+    before = file.read_bytes()
+    with pytest.raises(ImageError, match="cannot be written: "):
+        describe(file, CAPTION)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_is_no_image_is_said(tmp_path):
+    (tmp_path / "a.jpg").write_text("no image")
+    with pytest.raises(ImageError, match="cannot be read"):
+        is_described(tmp_path / "a.jpg")
+    with pytest.raises(ImageError, match="cannot be written"):
+        describe(tmp_path / "a.jpg", CAPTION)
+    with pytest.raises(ImageError, match="cannot be read"):
+        is_described(tmp_path / "none.jpg")
