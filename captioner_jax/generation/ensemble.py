@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from captioner_jax.model.attention import KeyValue
-from captioner_jax.model.decoder import Cache, Decoder
+from captioner_jax.model.decoder import Cache, Decoder, Size
 from captioner_jax.text.special import PAD, START, UNKNOWN
 
 NEVER_WRITTEN = (PAD, START, UNKNOWN)
@@ -31,7 +31,7 @@ class Ensemble(NamedTuple):
     voices: list[Voice]
 
     @property
-    def images(self) -> int:
+    def images(self) -> Size:
         """B."""
         return self.voices[0].memory[0].keys.shape[0]
 
@@ -40,7 +40,7 @@ class Ensemble(NamedTuple):
         """V."""
         return self.voices[0].decoder.embed.num_embeddings
 
-    def empty_caches(self, sequences: int, length: int) -> list[Cache]:
+    def empty_caches(self, sequences: Size, length: int) -> list[Cache]:
         """Of each decoder, room for `sequences` captions of up to `length` positions."""
         return [voice.decoder.empty_cache(sequences, length) for voice in self.voices]
 

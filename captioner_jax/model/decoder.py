@@ -1,7 +1,7 @@
 """The Transformer decoder: words so far and an image's memory in, logits of the next word out."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -12,6 +12,9 @@ from captioner_jax.model.attention import KeyValue, causal_mask, padding_mask
 from captioner_jax.model.fusion import make_block
 from captioner_jax.model.layers import dropout
 from captioner_jax.model.position import sinusoids
+
+# An int, or an expression where an export leaves the size open.
+Size = Any
 
 
 class Cache(NamedTuple):
@@ -39,7 +42,7 @@ class Decoder(nnx.Module):
             layers.append(cells)
         return layers
 
-    def empty_cache(self, sequences: int, length: int) -> Cache:
+    def empty_cache(self, sequences: Size, length: int) -> Cache:
         """Room for `sequences` captions of up to `length` positions."""
         _, heads, head_size = self.blocks[0].self_attention.w_k.shape
         zeros = jnp.zeros((sequences, length, heads, head_size), jnp.float32)

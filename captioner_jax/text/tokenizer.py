@@ -1,6 +1,7 @@
 """Captions to ids and back, kept as a Hugging Face `tokenizers` file: words, or pairs of bytes for any language."""
 
 import collections
+import re
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -47,6 +48,19 @@ class Tokenizer:
 
     def to_json(self) -> str:
         return self.backend.to_str(pretty=True)
+
+    def to_json_for_others(self) -> str:
+        """A file with which the `tokenizers` library alone decodes the ids before END as `decode` does."""
+        other = tokenizers.Tokenizer.from_str(self.backend.to_str())
+        if self.by_words:
+            apart = rf"^(?!({'|'.join(map(re.escape, CLITICS))})$)"
+            brackets = [decoders.Replace(name, bracket) for name, bracket in BRACKETS.items()]
+            spaces = [decoders.Replace(tokenizers.Regex(apart), " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+            other.decoder = decoders.Sequence([*brackets, *spaces])
+        else:
+            strip = decoders.Replace(tokenizers.Regex(r"^\s+|\s+$"), "")
+            other.decoder = decoders.Sequence([decoders.ByteLevel(), strip])
+        return other.to_str(pretty=True)
 
     def __len__(self) -> int:
         """V, the size of the vocabulary."""
@@ -118,8 +132,8 @@ def joined(words: Iterable[str]) -> str:
     """Words as one writes them: what the Penn Treebank cuts off a word is put back, and brackets are brackets."""
     text = ""
     for word in words:
-        text += word if not text or word in CLITICS else f" {BRACKETS.get(word, word)}"
-    return text
+        text += word if word in CLITICS else f" {BRACKETS.get(word, word)}"
+    return text.removeprefix(" ")
 
 
 def _plain(caption: str) -> list[str]:

@@ -88,3 +88,13 @@ def test_the_file_is_hugging_faces():
 def test_other_files_are_refused(text):
     with pytest.raises(ValueError, match="not a tokenizer"):
         Tokenizer.from_json(text)
+
+
+@pytest.mark.parametrize("kind", ["words", "bpe"])
+def test_others_decode_as_this_project_does(kind):
+    captions = ["a dog's ball isn't red (it is blue)", "two men [they'd run] , a cat & 狗 {say} 'hello'", "i'm n't"]
+    tokenizer = train_words(captions, 1) if kind == "words" else train_bpe(captions, 300)
+    other = tokenizers.Tokenizer.from_str(tokenizer.to_json_for_others())
+    for ids in tokenizer.encode_all(captions):
+        for some in (ids, ids[1:], ids[::-1], ids[:1], []):
+            assert other.decode(some) == tokenizer.decode(some)

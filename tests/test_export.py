@@ -1,0 +1,165 @@
+"""What is exported captions as the captioner does, in a process that has only JAX."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from jax import export as jax_export
+
+from captioner_jax import export
+from captioner_jax.bundle import Bundle
+from captioner_jax.captioning import Captioner
+from captioner_jax.config import EncoderConfig, ModelConfig
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.model.captioner import Captioner as Model
+from captioner_jax.text.tokenizer import train_words
+from tests.data.making import encoded, picture
+
+pytest.importorskip("flatbuffers", reason="exports need the extra `export`")
+TOKENIZER = train_words(["a dog's ball is n't red", "two men (and one dog) run on the grass"], 1)
+FUSIONS = ("cross", "concat", "weighted")
+# Loads, runs and saves what is found, without this package.
+RELOAD = """
+import sys
+sys.modules["captioner_jax"] = None
+import jax, numpy as np
+from jax import export
+folder, pixels, result = sys.argv[1:]
+read = lambda name: export.deserialize(bytearray(open(f"{folder}/{name}.stablehlo", "rb").read()))
+encode, search = map(read, ("encode", "search"))
+pixels = np.load(pixels)
+for count in (3, 1):
+    some = pixels[:count]
+    tokens, log_p, scores = search.call(encode.call(some), np.arange(count, dtype=np.uint32))
+    np.savez(f"{result}{count}.npz", tokens=tokens, log_p=log_p, scores=scores)
+assert not {"flax", "safetensors", "tensorflow", "PIL"} & sys.modules.keys()
+"""
+
+
+def make(fusion="cross", seed=3):
+    model = ModelConfig(
+        width=16,
+        heads=2,
+        feed_forward=32,
+        layers=2,
+        fusion=fusion,
+        encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)),
+    )
+    parameters = nnx.to_pure_dict(nnx.state(Model(model, len(TOKENIZER), rngs=nnx.Rngs(seed))))
+    parameters["decoder"]["embed"]["embedding"] *= 6  # so that words are told apart
+    return Bundle(model, Preprocessing(16), 9, TOKENIZER, parameters, {"test/cider_d": 0.5}, {})
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A captioner of each fusion, saved."""
+    folder = tmp_path_factory.mktemp("captioners")
+    for fusion in FUSIONS:
+        make(fusion).save(folder / fusion / "captioner")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("fusion", "asked"),
+    [("cross", []), ("concat", ["--num-captions", "3"]), ("weighted", ["--top-p", "0.9", "--num-captions", "2"])],
+)
+def test_reloaded_without_this_package_it_finds_the_same(fusion, asked, saved, tmp_path, capsys):
+    directory = saved / fusion / "captioner"
+    assert export.main([str(directory), "--output", str(tmp_path / "export"), *asked]) == 0
+    assert "MB for cpu, cuda, tpu" in capsys.readouterr().out
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
+    np.save(tmp_path / "pixels.npy", pixels)
+    arguments = [str(tmp_path / name) for name in ("export", "pixels.npy", "found")]
+    subprocess.run([sys.executable, "-c", RELOAD, *arguments], check=True)
+    encode, search = map(jax.jit, export.programs(make(fusion), export.Generation(**json_of(tmp_path)["generation"])))
+    for count in (3, 1):
+        found = np.load(tmp_path / f"found{count}.npz")
+        tokens, log_p, scores = search(encode(pixels[:count]), np.arange(count, dtype=np.uint32))
+        np.testing.assert_array_equal(found["tokens"], tokens)
+        np.testing.assert_allclose(found["log_p"], log_p, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found["scores"], scores, rtol=1e-4, atol=1e-5)
+
+
+def json_of(folder):
+    manifest = json.loads((folder / "export" / "export.json").read_text())
+    manifest["generation"] |= {name: tuple(manifest["generation"][name]) for name in ("banned", "must_say")}
+    return manifest
+
+
+def test_the_example_program_captions_as_this_package_does(saved, tmp_path):
+    directory = saved / "cross" / "captioner"
+    files = []
+    for name, image in {
+        "a.png": picture((200, 30, 30, 90), mode="RGBA"),
+        "b c.jpg": picture((20, 130, 30), size=(90, 40)),
+    }.items():
+        files.append(str(tmp_path / name))
+        (tmp_path / name).write_bytes(encoded(image, "PNG" if name.endswith("png") else "JPEG"))
+    assert export.main([str(directory), "--output", str(tmp_path / "export"), "--num-captions", "2"]) == 0
+    captioner = Captioner.load(directory)
+    expected = [
+        f"{file}: {caption.text} ({caption.log_p:.4f})"
+        for file, captions in zip(files, captioner.captions(files, num_captions=2), strict=True)
+        for caption in captions
+    ]
+    program = [sys.executable, str(tmp_path / "export" / "caption.py"), *files]
+    environment = {"PATH": "", "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout.splitlines() == expected, done.stderr
+
+
+def test_programs_are_for_the_platforms_that_are_named(saved, tmp_path):
+    asked = [str(saved / "cross" / "captioner"), "--output", str(tmp_path / "export"), "--platforms", "tpu, cuda"]
+    assert export.main(asked) == 0
+    assert json_of(tmp_path)["platforms"] == ["tpu", "cuda"]
+    for name in ("encode", "search"):
+        program = jax_export.deserialize(bytearray((tmp_path / "export" / f"{name}.stablehlo").read_bytes()))
+        assert set(program.platforms) == {"tpu", "cuda"}
+    with pytest.raises(ValueError, match="platform"):
+        program.call([(np.zeros((1, 4, 2, 8), np.float32),) * 2] * 2, np.zeros(1, np.uint32))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--platforms", "cpu,gpu"], "--platforms: gpu: there are cpu, cuda, rocm, tpu"),
+        (["--platforms", ""], "--platforms: none"),
+        (["--prefix", "a zebra"], "vocabulary does not have all of"),
+        (["--beam", "0"], "beam = 0"),
+    ],
+)
+def test_what_cannot_be_exported_is_said_and_leaves_nothing(changes, message, saved, tmp_path, capsys):
+    asked = [str(saved / "cross" / "captioner"), "--output", str(tmp_path / "export")]
+    assert export.main([*asked, *changes]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_over_unasked(saved, tmp_path, capsys):
+    asked = [str(saved / "cross" / "captioner"), "--platforms", "cpu"]
+    assert export.main(asked) == 0
+    folder = saved / "cross" / "export"
+    assert {file.name for file in folder.iterdir()} == {
+        *("caption.py", "encode.stablehlo", "export.json", "search.stablehlo", "tokenizer.json")
+    }
+    assert export.main(asked) == 1
+    assert f"{folder} is there already: --force" in capsys.readouterr().err
+    assert export.main([*asked, "--force", "--platforms", "tpu"]) == 0
+    assert json.loads((folder / "export.json").read_text())["platforms"] == ["tpu"]
+    assert export.main(["hf://owner/name"]) == 1
+    assert "name a folder by --output" in capsys.readouterr().err
+    assert export.main([str(tmp_path / "nobody"), "--output", str(tmp_path / "x")]) == 1
+    assert "is no captioner" in capsys.readouterr().err
+
+
+def test_without_flatbuffers_it_says_what_to_install(saved, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
+    for name in [name for name in sys.modules if name.startswith("jax._src.export.serial")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert export.main([str(saved / "cross" / "captioner"), "--output", str(tmp_path / "export")]) == 1
+    assert "pip install 'captioner-jax[export]'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
