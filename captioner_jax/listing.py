@@ -62,8 +62,12 @@ def _state(path: Path) -> State:
 
 def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
     kinds = Image.registered_extensions()
-    with os.scandir(folder) as entries:
-        found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+    except OSError:
+        yield folder  # whoever opens it learns what is wrong
+        return
     for name, is_folder in found:
         if is_folder and recursive:
             yield from _in_folder(folder / name, recursive)

@@ -76,6 +76,20 @@ def test_files_folders_patterns_and_lists_are_found(photos):
     ]
 
 
+def test_a_folder_that_may_not_be_read_is_told_with_the_pictures(photos, monkeypatch):
+    (photos / "closed").mkdir()
+    scandir = os.scandir
+
+    def for_some(folder):
+        if folder == photos / "closed":
+            raise PermissionError(13, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr("captioner_jax.listing.os.scandir", for_some)
+    listed = [str(path.relative_to(photos)) for path in find([str(photos)], True, [])]
+    assert listed == sorted([*NAMES, "closed"])
+
+
 def test_a_list_comes_from_standard_input(photos, captioner, monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO("photos/a.png\nphotos/b c.png\n"))
     assert run("-") == 0
