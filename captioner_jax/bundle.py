@@ -4,6 +4,7 @@ captioner/
   captioner.json        format, model, preprocessing, scores, and the SHA-256 of the other files
   weights.safetensors   parameters by dotted name
   tokenizer.json        a Hugging Face `tokenizers` file
+  README.md             the same for people: a model card, theirs to change
 """
 
 import dataclasses
@@ -25,6 +26,7 @@ from captioner_jax.errors import UserError
 from captioner_jax.files import sha256, whole_folder
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import flat
+from captioner_jax.model_card import model_card
 from captioner_jax.pretrained.files import from_hub
 from captioner_jax.text.tokenizer import Tokenizer
 
@@ -64,6 +66,12 @@ class Bundle:
                 "sha256": {name: sha256(folder / name) for name in (WEIGHTS, TOKENIZER)},
             }
             (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+            (folder / "README.md").write_text(self._model_card(), encoding="utf-8")
+
+    def _model_card(self) -> str:
+        parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(self.parameters))
+        known = self.scores, self.training
+        return model_card(self.model, self.preprocessing, len(self.tokenizer), parameters, *known)
 
 
 def load(directory: Path) -> Bundle:

@@ -1,5 +1,6 @@
 """A captioner directory gives back what was put in, and damage does not pass unseen."""
 
+import dataclasses
 import json
 
 import jax
@@ -43,6 +44,36 @@ def test_another_takes_its_place_and_nothing_is_left_over(saved):
     whole.save(directory)
     assert [path.name for path in directory.parent.iterdir()] == ["captioner"]
     assert bundle.newest(directory.parent.parent) == directory
+
+
+def test_the_model_card_tells_what_is_known_and_is_free_to_change(saved):
+    whole, directory = saved
+    told = (directory / "README.md").read_text()
+    assert "| loss | 1.500 |" in told
+    assert "for 3 steps" in told
+    assert f"| parameters | {sum(leaf.size for leaf in jax.tree.leaves(whole.parameters)):,} |" in told
+    assert "convnet, pictures of 16 x 16" in told
+    assert all(f"## {part}\n" in told for part in ("Data", "Scores", "Licence", "Limits"))
+    assert "whoever trained the captioner should say" in told
+    (directory / "README.md").write_text("mine")
+    bundle.load(directory)
+
+
+@pytest.mark.parametrize(
+    ("data", "terms"),
+    [
+        ({"source": "flickr8k"}, "not for commerce"),
+        ({"source": "tfds", "tfds": {"name": "coco_captions"}}, "CC BY 4.0"),
+        ({"source": "tfds", "tfds": {"name": "mine"}}, "whoever trained"),
+        ({"source": "shapes", "tfds": {"name": "coco_captions"}}, "no terms attached"),
+    ],
+)
+def test_the_model_card_names_the_terms_of_the_data(saved, data, terms):
+    whole, directory = saved
+    dataclasses.replace(whole, scores={}, training={"data": data, "step": 1}).save(directory)
+    told = (directory / "README.md").read_text()
+    assert terms in told
+    assert "None were measured." in told
 
 
 @pytest.mark.parametrize("file", [WEIGHTS, TOKENIZER])

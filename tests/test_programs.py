@@ -68,6 +68,7 @@ def test_a_run_leaves_what_people_look_for(run):
     scores = json.loads((run / "scores.json").read_text())
     assert scores["test/loss"] < 1.0
     assert scores.items() <= json.loads((run / "captioner" / "captioner.json").read_text())["scores"].items()
+    assert f"| test: loss | {scores['test/loss']:.3f} |" in (run / "captioner" / "README.md").read_text()
     assert list((run / "tensorboard").glob("events*"))
 
 

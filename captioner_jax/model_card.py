@@ -1,0 +1,86 @@
+"""What a captioner tells of itself to those who find it: a README.md after Mitchell et al. 2019, "Model Cards"."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from captioner_jax.config import ModelConfig
+from captioner_jax.data.images import Preprocessing
+
+# As `docs/data.md` has them, with their sources.
+TERMS = {
+    "shapes": "Scenes drawn by captioner_jax itself, with no terms attached.",
+    "coco": "Captions CC BY 4.0; photographs from Flickr under their owners' terms.",
+    "coco_captions": "Captions CC BY 4.0; photographs from Flickr under their owners' terms.",
+    "flickr8k": "For research and teaching, not for commerce; photographs from Flickr under their owners' terms.",
+    "flickr30k": "For research and teaching, not for commerce; photographs from Flickr under their owners' terms.",
+}
+UNKNOWN_TERMS = "Not known to the program that wrote this card: whoever trained the captioner should say."
+LIMITS = """\
+- It tells what captions of its training data tell, in their words, and takes what they do not know for what they do.
+- It can be wrong in any caption, with any score. Nothing that matters should rest on one.
+- Captions of photographs by volunteers guess at people's sex, age and relations; it has learnt their guesses.
+- It sees only the middle square of a picture, scaled to the size above: small things and edges are lost."""
+HEAD = """\
+---
+library_name: captioner_jax
+pipeline_tag: image-to-text
+tags: [image-captioning, jax, flax]
+---
+"""
+
+
+def model_card(
+    model: ModelConfig,
+    preprocessing: Preprocessing,
+    words: int,
+    parameters: int,
+    scores: Mapping[str, float],
+    training: Mapping[str, Any],
+) -> str:
+    """The card, in Markdown. `words` are the entries of the vocabulary, `parameters` the numbers that were learnt."""
+    size = preprocessing.image_size
+    data = training.get("data", {})
+    name = data.get("tfds", {}).get("name") if data.get("source") == "tfds" else data.get("source")
+    return f"""{HEAD}
+# {training.get("run", "An image captioner")}
+
+Writes captions of pictures.
+
+    pip install captioner-jax
+    python -c "from captioner_jax import Captioner; print(Captioner.load('FOLDER').caption(['dog.jpg'], beam=5))"
+
+| | |
+|---|---|
+| encoder | {model.encoder.kind}, pictures of {size} x {size} |
+| decoder | Transformer: {model.layers} layers of width {model.width}, {model.heads} heads, fusion {model.fusion} |
+| parameters | {parameters:,} |
+| vocabulary | {words:,} {"words" if data.get("tokenizer") == "words" else "entries"} |
+
+## Data
+
+Trained on `{name or "unknown"}` for {training.get("step", "an unknown number of")} steps.
+
+## Scores
+
+{_table(scores)}
+
+Loss in nats a token; BLEU-4 and CIDEr-D of 1 are 100 in papers. Validation scores are of greedy captions, perhaps of a
+part of the split, and chose among the captioners of one run; test scores are of the whole split, never trained on.
+
+## Licence
+
+Of the data: {TERMS.get(name or "", UNKNOWN_TERMS)}
+Published weights that an encoder began with have terms of their own. Whoever passes this captioner on chooses a licence
+that agrees with both, and names it here.
+
+## Limits
+
+{LIMITS}
+"""
+
+
+def _table(scores: Mapping[str, float]) -> str:
+    if not scores:
+        return "None were measured."
+    rows = [f"| {name.replace('/', ': ')} | {value:.3f} |" for name, value in scores.items()]
+    return "\n".join(["| | |", "|---|---:|", *rows])
