@@ -46,7 +46,7 @@ def model_card(
 
 Writes captions of pictures.
 
-    pip install captioner-jax
+    # with captioner_jax installed, and FOLDER being this one
     python -c "from captioner_jax import Captioner; print(Captioner.load('FOLDER').caption(['dog.jpg'], beam=5))"
 
 | | |
