@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
-from jaxtyping import UInt8, UInt32
+from jaxtyping import Float, Int, UInt8, UInt32
 from PIL import Image
 
 from captioner_jax import bundle
@@ -19,9 +19,11 @@ from captioner_jax.bundle import Bundle
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError, open_image, to_square, upright
 from captioner_jax.errors import UserError
+from captioner_jax.explain.looks import Reading, make_reader
 from captioner_jax.generation.search import Found
 from captioner_jax.generation.settings import Generation, make_search
 from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
+from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS
 
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
 """A PIL image, an array uint8[Y X 3] or uint8[Y X], the bytes of an image file, or the path of one."""
@@ -40,12 +42,25 @@ class Caption(NamedTuple):
     log_p: float
 
 
+class Explained(NamedTuple):
+    """A caption token by token, END last: how likely each was, and where each head of each layer looked for it.
+
+    The looks of a head at the y x cells sum to 1, but under concatenation to less, since there the rest goes to words.
+    """
+
+    caption: Caption
+    tokens: list[str]
+    probabilities: Float[np.ndarray, " T"]
+    looks: Float[np.ndarray, "L N T y x"]
+
+
 class Captioner:
     """What `sample.py` does, as calls:
 
     captioner = Captioner.load("runs/shapes/captioner")
     captioner.caption(["dog.jpg", image], beam=5)            the best caption of each
     captioner.captions("dog.jpg", num_captions=3)            three of each, with their log-probabilities
+    captioner.explain("dog.jpg").looks                       where each head looked for each word
 
     Keywords are the settings in `generation.settings.Generation`. Each way of asking is compiled once. Several
     directories are an ensemble, which writes by the mean of their probabilities.
@@ -62,6 +77,7 @@ class Captioner:
         self.image_size = first.preprocessing.image_size
         self.max_length = min(one.max_length for one in bundles)
         self._writer = functools.lru_cache(maxsize=8)(self._make_writer)
+        self._reader = functools.cache(self._make_reader)
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str], *others: str | os.PathLike[str]) -> "Captioner":
@@ -91,6 +107,29 @@ class Captioner:
                 raise ImageError(f"{name}: {captions}")
             found.append(captions)
         return found
+
+    def explain(self, picture: Picture, **asked: Any) -> Explained:
+        """The best caption of a picture, and where the captioner looked as it wrote it.
+
+        Raises as `captions`, and UserError for an ensemble, which looks with several models' eyes, and where
+        constraints leave no caption.
+        """
+        if len(self.bundles) > 1:
+            raise UserError("an ensemble cannot be explained: ask one of its captioners")
+        settings = validated(Generation, asked, "settings")
+        square = _square(picture, lambda picture: picture, self.image_size)
+        if isinstance(square, ImageError):
+            raise square
+        pixels, parameters = square[None], [self.bundles[0].parameters]
+        found = self._writer(settings)(parameters, pixels, image_keys(settings.seed, _numbers(pixels)))
+        captions = self._captions(*(np.asarray(x)[0] for x in found))
+        if not captions:
+            raise UserError("what is asked for leaves no caption of this picture")
+        reading = self._reader()(parameters[0], pixels, found.tokens[:, 0])
+        tokens = [int(i) for i in found.tokens[0, 0] if i != PAD]
+        names = [SPECIAL_TOKENS[END] if i == END else self.tokenizer.decode([i]) for i in tokens]
+        log_p, looks = (np.asarray(x)[0] for x in reading)
+        return Explained(captions[0], names, np.exp(log_p[: len(tokens)]), looks[:, :, : len(tokens)])
 
     def stream(
         self,
@@ -122,15 +161,21 @@ class Captioner:
         search = make_search(asked, self.tokenizer, self.max_length)
         return make_asked_writer([Untrained(one.graphdef, one.preprocessing) for one in self.bundles], search)
 
+    def _make_reader(self) -> Callable[..., Reading]:
+        return make_reader(Untrained(self.bundles[0].graphdef, self.bundles[0].preprocessing))
+
     def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Any, list[Caption] | ImageError]]:
         tokens, log_p, scores = map(np.asarray, found)
         for row, (picture, square) in enumerate(batch):
-            if isinstance(square, ImageError):
-                yield picture, square
-                continue
-            written = zip(tokens[row], scores[row], log_p[row], strict=True)
-            decode = self.tokenizer.decode
-            yield picture, [Caption(decode(t), float(s), float(p)) for t, s, p in written if np.isfinite(s)]
+            told = square if isinstance(square, ImageError) else self._captions(tokens[row], log_p[row], scores[row])
+            yield picture, told
+
+    def _captions(
+        self, tokens: Int[np.ndarray, "K T"], log_p: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"]
+    ) -> list[Caption]:
+        """Of one picture; none of those that have come to a dead end."""
+        found = zip(tokens, scores, log_p, strict=True)
+        return [Caption(self.tokenizer.decode(t), float(s), float(p)) for t, s, p in found if np.isfinite(s)]
 
 
 class _Batch(list[tuple[Any, Square | ImageError]]):

@@ -264,6 +264,27 @@ def test_an_ensemble_of_one_captioner_twice_writes_as_it_does_alone(run, folder,
     assert capsys.readouterr().out == f"{images[0]}: {alone[0][0].text}\n"
 
 
+def test_a_caption_explained_is_the_caption_with_its_probability_and_looks_that_sum_to_one(run, folder):
+    captioner = Captioner.load(run / "captioner")
+    image = min(folder.glob("*.jpg"))
+    told = captioner.explain(image, beam=3)
+    assert told.caption == captioner.captions(image, beam=3)[0][0]
+    assert " ".join(told.tokens) == f"{told.caption.text} <end>"
+    np.testing.assert_allclose(np.log(told.probabilities).sum(), told.caption.log_p, rtol=1e-4)
+    assert told.looks.shape == (1, 2, len(told.tokens), 2, 2)
+    np.testing.assert_allclose(told.looks.sum((-1, -2)), 1, rtol=1e-4)
+
+
+def test_what_cannot_be_explained_is_refused(run, folder):
+    image = min(folder.glob("*.jpg"))
+    with pytest.raises(UserError, match="an ensemble cannot be explained"):
+        Captioner.load(run / "captioner", run / "captioner").explain(image)
+    with pytest.raises(ImageError):
+        Captioner.load(run / "captioner").explain(b"no picture")
+    with pytest.raises(UserError, match="settings"):
+        Captioner.load(run / "captioner").explain(image, bean=5)
+
+
 def test_captioners_that_do_not_go_together_are_refused(run):
     one = bundle.load(run / "captioner")
     other_words = dataclasses.replace(one, tokenizer=train_words(["a red dog"], 1))

@@ -49,11 +49,15 @@ class Ensemble(NamedTuple):
         all_log_p, after = [], []
         for (decoder, memory), cache in zip(self.voices, caches, strict=True):
             logits, cache = decoder.step(words.reshape(-1), memory, cache)
-            logits = logits.astype(jnp.float32).at[:, jnp.asarray(NEVER_WRITTEN)].set(-jnp.inf)
-            all_log_p.append(jax.nn.log_softmax(logits))
+            all_log_p.append(log_probabilities(logits))
             after.append(cache)
         mean = jax.nn.logsumexp(jnp.stack(all_log_p), axis=0) - math.log(len(all_log_p))
         return mean.reshape(*words.shape, -1), after
+
+
+def log_probabilities(logits: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
+    """Of each word, by its logits; minus infinity for what is never written."""
+    return jax.nn.log_softmax(logits.astype(jnp.float32).at[..., jnp.asarray(NEVER_WRITTEN)].set(-jnp.inf))
 
 
 def alone(decoder: Decoder, memory: list[KeyValue]) -> Ensemble:

@@ -63,6 +63,19 @@ class Decoder(nnx.Module):
             x, _ = block(x, source, mask, rngs=rngs)
         return self.embed.attend(self.norm(x))
 
+    def looks(
+        self, inputs: Int[Array, "B T"], is_word: Bool[Array, "B T"], memory: list[KeyValue]
+    ) -> Float[Array, "B L N T S"]:
+        """How much each head of each layer looks at each cell where it tells what follows each position."""
+        length = inputs.shape[1]
+        mask = causal_mask(length) & padding_mask(is_word)
+        x = self.words(inputs, jnp.arange(length))
+        shares = []
+        for block, source in zip(self.blocks, memory, strict=True):
+            shares.append(block.looks(x, source, mask))
+            x, _ = block(x, source, mask)
+        return jnp.stack(shares, axis=1)
+
     def step(
         self, words: Int[Array, " BK"], memory: list[KeyValue], cache: Cache
     ) -> tuple[Float[Array, "BK V"], Cache]:

@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, MultiHeadAttention
+from captioner_jax.model.attention import KeyValue, MultiHeadAttention, attention_weights
 from captioner_jax.model.layers import FeedForward, dropout
 
 
@@ -60,6 +60,14 @@ class CrossBlock(nnx.Module):
         x = x + dropout(self.look(self.norm_2(x), memory), self.dropout, rngs)
         x = x + dropout(self.mlp(self.norm_3(x)), self.dropout, rngs)
         return x, words
+
+    def looks(
+        self, x: Float[Array, "B T D"], memory: KeyValue, mask: Bool[Array, "#B 1 T T"]
+    ) -> Float[Array, "B N T S"]:
+        """How much each head looks at each cell from each of T positions: shares that sum to 1 over the cells."""
+        h = self.norm_1(x)
+        x = x + self.self_attention(h, self.self_attention.project(h), mask)
+        return attention_weights(self.cross_attention.queries(self.norm_2(x)), memory.keys)
 
     def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
         """Cross-attention of B*K sequences to B memories: the K beams of an image are but more queries of it."""
@@ -147,6 +155,17 @@ class ConcatBlock(nnx.Module):
         x = x + dropout(self.mlp(self.norm_2(x)), self.dropout, rngs)
         return x, words
 
+    def looks(
+        self, x: Float[Array, "B T D"], memory: KeyValue, mask: Bool[Array, "#B 1 T T"]
+    ) -> Float[Array, "B N T S"]:
+        """As in `CrossBlock`; the shares sum to less than 1, since the rest goes to words."""
+        h = self.norm_1(x)
+        words = self.self_attention.project(h)
+        of_cells, _ = weights_of_both(
+            self.self_attention.queries(h)[:, None], memory, words.keys[:, None], mask[:, None]
+        )
+        return of_cells[:, 0]
+
 
 Block = CrossBlock | ConcatBlock
 
@@ -179,16 +198,25 @@ def attention_to_both(
     of B*K sequences to the S cells of B images, which each image's K sequences share, and to P words of their own.
     """
     images, (sequences, length, heads, head_size) = cells.keys.shape[0], q.shape
-    q = q.reshape(images, -1, length, heads, head_size) / math.sqrt(head_size)
+    q = q.reshape(images, -1, length, heads, head_size)
     keys, values = (x.reshape(images, -1, *x.shape[1:]) for x in words)
-    to_cells = jnp.einsum("bktnh,bsnh->bknts", q, cells.keys, preferred_element_type=jnp.float32)
-    to_words = jnp.einsum("bktnh,bkpnh->bkntp", q, keys, preferred_element_type=jnp.float32)
     mask = jnp.broadcast_to(mask, (sequences, *mask.shape[1:])).reshape(images, -1, *mask.shape[1:])
-    to_words = jnp.where(mask, to_words, jnp.finfo(to_words.dtype).min)
-    weights = jax.nn.softmax(jnp.concatenate([to_cells, to_words], axis=-1), axis=-1).astype(values.dtype)
-    of_cells, of_words = jnp.split(weights, [cells.keys.shape[1]], axis=-1)
+    of_cells, of_words = (weights.astype(values.dtype) for weights in weights_of_both(q, cells, keys, mask))
     read = jnp.einsum("bknts,bsnh->bktnh", of_cells, cells.values) + jnp.einsum("bkntp,bkpnh->bktnh", of_words, values)
     return read.reshape(sequences, length, heads, head_size)
+
+
+def weights_of_both(
+    q: Float[Array, "B K T N H"], cells: KeyValue, keys: Float[Array, "B K P N H"], mask: Bool[Array, "#B #K 1 T P"]
+) -> tuple[Float[Array, "B K N T S"], Float[Array, "B K N T P"]]:
+    """The softmax of `attention_to_both`, parted into what falls on cells and what on words."""
+    q = q / math.sqrt(q.shape[-1])
+    to_cells = jnp.einsum("bktnh,bsnh->bknts", q, cells.keys, preferred_element_type=jnp.float32)
+    to_words = jnp.einsum("bktnh,bkpnh->bkntp", q, keys, preferred_element_type=jnp.float32)
+    to_words = jnp.where(mask, to_words, jnp.finfo(to_words.dtype).min)
+    weights = jax.nn.softmax(jnp.concatenate([to_cells, to_words], axis=-1), axis=-1)
+    of_cells, of_words = jnp.split(weights, [cells.keys.shape[1]], axis=-1)
+    return of_cells, of_words
 
 
 def _with_past(new: KeyValue, past: KeyValue | None, start: Int[Array, ""] | int) -> KeyValue:

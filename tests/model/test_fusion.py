@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, attention, causal_mask
+from captioner_jax.model.attention import KeyValue, attention, attention_weights, causal_mask
 from captioner_jax.model.fusion import CrossBlock, attention_to_both, make_block, prefix_mask
 
 CONFIG = ModelConfig(width=16, heads=2, feed_forward=32)
@@ -83,3 +83,25 @@ def test_each_sequence_sees_its_own_image(fusion):
     out, other = one(words, cells, causal_mask(T))[0], one(words, changed, causal_mask(T))[0]
     np.testing.assert_array_equal(out[:K], other[:K])
     assert (np.abs(np.asarray(out - other))[K:].max((1, 2)) > 1e-3).all()
+
+
+@pytest.mark.parametrize("fusion", ["cross", "weighted", "sigmoid"])
+def test_looks_are_the_shares_by_which_cross_attention_reads(fusion):
+    one = block(fusion)
+    memory, x = normal(0, B, S, 16), normal(1, B, T, 16)
+    cells, _ = one.meet(memory)
+    shares = one.looks(x, cells, causal_mask(T))
+    np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-5)
+    h = one.norm_1(x)
+    h = one.norm_2(x + one.self_attention(h, one.self_attention.project(h), causal_mask(T)))
+    read = one.cross_attention.merge(jnp.einsum("bnts,bsnh->btnh", shares, cells.values))
+    np.testing.assert_allclose(read, CrossBlock.look(one, h, cells), rtol=1e-4, atol=1e-5)
+
+
+def test_looks_of_a_concatenation_are_its_attention_to_the_cells():
+    one = block("concat")
+    memory, x = normal(0, B, S, 16), normal(1, B, T, 16)
+    cells, _ = one.meet(memory)
+    h = one.norm_1(jnp.concatenate([memory, x], axis=1))
+    whole = attention_weights(one.self_attention.queries(h), one.self_attention.project(h).keys, prefix_mask(S, T))
+    np.testing.assert_allclose(one.looks(x, cells, causal_mask(T)), whole[:, :, S:, :S], rtol=1e-4, atol=1e-6)
