@@ -73,7 +73,14 @@ def train(
         state = checkpoints.restore(state)
     first = int(state.step)
     steps = [
-        make_train_step(graphdef, make_optimizer(settings), preprocessing, settings, encoder_learns=learns)
+        make_train_step(
+            graphdef,
+            make_optimizer(settings),
+            preprocessing,
+            settings,
+            frozen_stages=config.model.encoder.frozen_stages,
+            encoder_learns=learns,
+        )
         for learns in (False, True)
     ]
     examiner = Examiner(config, graphdef, preprocessing, tokenizer)

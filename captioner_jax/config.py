@@ -55,6 +55,8 @@ class EncoderConfig:
     """resnet50 and deeper: where a stage halves the grid, in its first 1x1 convolution or, as torchvision, its 3x3."""
     batch_norm: Literal["frozen", "trained"] = "frozen"
     """Whether batch normalisation keeps the statistics of the published weights, or learns new ones."""
+    frozen_stages: NotNegative = 0
+    """resnet, vgg, densenet: stages, the first ones, that stay as they were published while those above them learn."""
     weights: str | None = None
     """Published weights to begin with: a .safetensors or .pth file, or hf://OWNER/NAME."""
     normalisation: Literal["imagenet", "half", "clip"] | None = None
@@ -171,7 +173,8 @@ class DataConfig:
     """Folder for training images decoded and scaled down once, in place of decoding them in every epoch. Remove it
     where images were changed under their old names."""
     features: str | None = None
-    """Folder for what a frozen encoder makes of the training and validation images: computed once, then trained on."""
+    """Folder for what an encoder, or the stages of it, that are frozen make of the training and validation images:
+    computed once, then trained on."""
     views: Positive = 1
     """data.features: views of each training image, the first as evaluation sees it, the others augmented."""
     workers: NotNegative = 0

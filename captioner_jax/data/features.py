@@ -1,4 +1,4 @@
-"""A split's images as a frozen encoder sees them: computed once, mapped from disk, so that a decoder trains in minutes.
+"""What a frozen encoder, or frozen stages of one, make of a split's images: computed once, mapped from disk.
 
 FOLDER/SPLIT/
   cells.npy        float16 [views, images, y, x, C]; the first view is that of evaluation, the others are augmented
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 from flax import nnx
-from jaxtyping import Array, Float, Float16, UInt8
+from jaxtyping import Array, Float, Float16, Float32, UInt8
 
 from captioner_jax.config import DataConfig, EncoderConfig
 from captioner_jax.data.augmentation import augment
@@ -32,28 +32,33 @@ from captioner_jax.data.images import ImageError, Preprocessing, normalise, open
 from captioner_jax.data.source import Example, Source
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.names import stage_of
 
 # Images that the encoder takes at a time.
-BATCH = 32
+BATCH = 16
 
 
 def cells_of(
     captioner: Captioner,
-    images: UInt8[Array, "B Y X 3"] | Float[Array, "B y x C"],
+    images: UInt8[Array, "B Y X 3"] | Float16[Array, "B _ _ _"] | Float32[Array, "B y x C"],
     preprocessing: Preprocessing,
     rngs: nnx.Rngs | None = None,
-) -> Float[Array, "B y x C"]:
-    """What the encoder makes of pixels; or made of them before, where these are cells already."""
-    if images.dtype == jnp.uint8:
-        return captioner.see(normalise(images, preprocessing), rngs)
-    return images.astype(jnp.float32)
+) -> Float32[Array, "B y x C"]:
+    """What the encoder makes of pixels; or of features that were kept (float16); or made before (float32)."""
+    match images.dtype:
+        case jnp.uint8:
+            return captioner.see(normalise(images, preprocessing), rngs)
+        case jnp.float16:
+            return captioner.see_from(images.astype(jnp.float32), rngs)
+        case _:
+            return images
 
 
 Sight = Callable[[dict[Any, Any], Any], Float[Array, "B y x C"]]
 
 
 def make_sight(graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing) -> Sight:
-    """The jitted encoder: variables of a captioner and pixels (or cells, which stay as they are) to cells."""
+    """The jitted encoder: variables of a captioner and pixels, or what `cells_of` takes in their place, to cells."""
     return jax.jit(
         lambda parameters, images: cells_of(nnx.merge(graphdef, parameters), jnp.asarray(images), preprocessing)
     )
@@ -88,9 +93,9 @@ class Features:
 
 
 class Eye(NamedTuple):
-    """A frozen encoder: its sight of a batch of pixels, and a mark that tells it from others."""
+    """What of an encoder is frozen: its glance at a batch of pixels, and a mark that tells it from others."""
 
-    see: Callable[[UInt8[np.ndarray, "B Y X 3"]], Float[Array, "B y x C"]]
+    glance: Callable[[UInt8[np.ndarray, "B Y X 3"]], Float[Array, "B y x C"]]
     mark: str
 
 
@@ -100,13 +105,17 @@ def make_eye(
     parameters: dict[Any, Any],
     preprocessing: Preprocessing,
 ) -> Eye:
-    """The encoder of a captioner; `encoder` are its settings."""
+    """The encoder of a captioner, or its frozen stages; `encoder` are its settings."""
     architecture = dataclasses.replace(encoder, weights=None, normalisation=None)  # told by numbers and preprocessing
     settings = [dataclasses.asdict(architecture), dataclasses.asdict(preprocessing)]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for path, leaf in jax.tree.leaves_with_path(parameters["encoder"]):
-        digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
-    return Eye(functools.partial(make_sight(graphdef, preprocessing), parameters), digest.hexdigest())
+        if not encoder.frozen_stages or stage_of([entry.key for entry in path]) < encoder.frozen_stages:
+            digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+    glance = jax.jit(
+        lambda parameters, images: nnx.merge(graphdef, parameters).glance(normalise(images, preprocessing))
+    )
+    return Eye(functools.partial(glance, parameters), digest.hexdigest())
 
 
 def load_features(source: Source, split: str, config: DataConfig, eye: Eye, *, views: int, seed: int) -> Features:
@@ -209,4 +218,4 @@ def _seen(eye: Eye, pixels: UInt8[np.ndarray, "B Y X 3"]) -> Float16[np.ndarray,
     """The cells of a batch that may not be full, so that nothing is compiled twice."""
     full = np.zeros((BATCH, *pixels.shape[1:]), np.uint8)
     full[: len(pixels)] = pixels
-    return np.asarray(eye.see(full), np.float16)[: len(pixels)]
+    return np.asarray(eye.glance(full), np.float16)[: len(pixels)]

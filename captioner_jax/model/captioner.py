@@ -6,8 +6,9 @@ from jaxtyping import Array, Bool, Float, Int
 from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import KeyValue
 from captioner_jax.model.decoder import Decoder
-from captioner_jax.model.encoder import make_encoder
+from captioner_jax.model.encoder import Encoder, make_encoder
 from captioner_jax.model.position import grid_sinusoids
+from captioner_jax.model.stages import Staged
 
 
 class Captioner(nnx.Module):
@@ -27,6 +28,16 @@ class Captioner(nnx.Module):
     def see(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
         """The encoder's cells."""
         return self.encoder(images, rngs)
+
+    def glance(self, images: Float[Array, "B Y X 3"]) -> Float[Array, "B _ _ _"]:
+        """What an encoder that is frozen, or the frozen stages of one, make of images: the same again and again."""
+        cut = _where_cut(self.encoder)
+        return self.encoder(images) if cut is None else cut.lower(images)
+
+    def see_from(self, glance: Float[Array, "B _ _ _"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
+        """The encoder's cells, from what `glance` gave."""
+        cut = _where_cut(self.encoder)
+        return glance if cut is None else cut.upper(glance, rngs)
 
     def encode(self, cells: Float[Array, "B y x C"]) -> Float[Array, "B S D"]:
         """The memory: S = y * x cells of width D, row by row, each with its place added."""
@@ -48,3 +59,8 @@ class Captioner(nnx.Module):
     ) -> Float[Array, "BG T V"]:
         """Logits of each next word of G captions an image (captions of one image in a row); dropout if `rngs`."""
         return self.decoder(inputs, is_word, self.memory(self.see(images, rngs), rngs), rngs)
+
+
+def _where_cut(encoder: Encoder) -> Staged | None:
+    """The encoder, if its first stages are frozen and the others are not."""
+    return encoder if isinstance(encoder, Staged) and encoder.frozen else None

@@ -1,14 +1,9 @@
 """What the classic convolutional encoders are built of: convolution, batch normalisation, pooling."""
 
-from collections.abc import Sequence
-from typing import TypeVar
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
-
-from captioner_jax.config import EncoderConfig
 
 EPSILON = 1e-5
 MOMENTUM = 0.1
@@ -16,15 +11,6 @@ MOMENTUM = 0.1
 
 # Gradients keep their size on the way back (He et al. 2015, "Delving Deep into Rectifiers", equation 14).
 he_normal = nnx.initializers.variance_scaling(2.0, "fan_out", "normal")
-
-Stage = TypeVar("Stage")
-
-
-def first_stages(table: Sequence[Stage], config: EncoderConfig) -> Sequence[Stage]:
-    """The stages of a network that are used. Raises ValueError where it is to end after more than it has."""
-    if config.ends_after is not None and config.ends_after > len(table):
-        raise ValueError(f"{config.kind} has {len(table)} stages and cannot end after {config.ends_after}")
-    return table[: config.ends_after]
 
 
 def convolve(

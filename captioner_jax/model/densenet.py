@@ -6,7 +6,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from captioner_jax.config import EncoderConfig
-from captioner_jax.model.convolutions import BatchNorm, Conv, ConvNorm, first_stages, max_pool
+from captioner_jax.model.convolutions import BatchNorm, Conv, ConvNorm, max_pool
+from captioner_jax.model.stages import Staged, first_stages
 
 # Table 1: layers of each dense block.
 LAYERS = {
@@ -51,7 +52,7 @@ class Transition(nnx.Module):
         return average_pool(self.conv(jax.nn.relu(self.norm(x, rngs))))
 
 
-class DenseNet(nnx.Module):
+class DenseNet(Staged):
     """A 7x7 convolution, max pooling, then dense blocks with transitions between them.
 
     The stages are the blocks, at 1/4, 1/8, 1/16 and 1/32 of the image's side. The fourth is normalised and rectified,
@@ -60,7 +61,7 @@ class DenseNet(nnx.Module):
     """
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
-        """Raises ValueError where `ends_after` is more than the four blocks."""
+        """Raises ValueError where `ends_after` or `frozen_stages` is more than the four blocks allow."""
         trained = config.batch_norm == "trained"
         counts = LAYERS[config.kind]
         self.stem = ConvNorm(3, STEM, 7, stride=2, trained=trained, rngs=rngs)
@@ -77,20 +78,20 @@ class DenseNet(nnx.Module):
         self.blocks = nnx.List(blocks)
         self.transitions = nnx.List(transitions)
         self.norm = BatchNorm(self.channels, trained=trained) if len(blocks) == len(counts) else None
+        self.set_depth(len(blocks), config)
 
-    def stages(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> list[Float[Array, "B _ _ _"]]:
-        """What each block gives; in training, where there are `rngs`, batch norms that are trained learn."""
-        x = max_pool(jax.nn.relu(self.stem(images, rngs)), 3, stride=2, padding=1)
-        cells = []
-        for block, transition in zip(self.blocks, [None, *self.transitions], strict=True):
-            if transition is not None:
-                x = transition(x, rngs)
-            for layer in block:
-                x = layer(x, rngs)
-            cells.append(x)
-        if self.norm is not None:
-            cells[-1] = jax.nn.relu(self.norm(x, rngs))
-        return cells
+    def enter(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None) -> Float[Array, "B y x C"]:
+        """The first convolution and pooling."""
+        return max_pool(jax.nn.relu(self.stem(images, rngs)), 3, stride=2, padding=1)
 
-    def __call__(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
-        return self.stages(images, rngs)[-1]
+    def stage(self, i: int, x: Float[Array, "B y x C"], rngs: nnx.Rngs | None) -> Float[Array, "B y x D"]:
+        """A dense block."""
+        for layer in self.blocks[i]:
+            x = layer(x, rngs)
+        if self.norm is None or i < self.depth - 1:
+            return x
+        return jax.nn.relu(self.norm(x, rngs))
+
+    def onward(self, i: int, x: Float[Array, "B Y X C"], rngs: nnx.Rngs | None) -> Float[Array, "B y x D"]:
+        """Through the transition."""
+        return self.transitions[i](x, rngs)

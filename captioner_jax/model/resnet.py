@@ -8,7 +8,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from captioner_jax.config import EncoderConfig
-from captioner_jax.model.convolutions import ConvNorm, first_stages, max_pool
+from captioner_jax.model.convolutions import ConvNorm, max_pool
+from captioner_jax.model.stages import Staged, first_stages
 
 # Table 1: blocks of conv2_x ... conv5_x, and the width of the 3x3 convolutions there.
 BLOCKS = {
@@ -64,14 +65,14 @@ class ResidualBlock(nnx.Module):
         return jax.nn.relu(last(h, rngs) + (x if self.shortcut is None else self.shortcut(x, rngs)))
 
 
-class ResNet(nnx.Module):
+class ResNet(Staged):
     """A 7x7 convolution, max pooling, then stages of residual blocks; each after the first halves the grid.
 
     The stages are conv2_x ... conv5_x, at 1/4, 1/8, 1/16 and 1/32 of the image's side.
     """
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
-        """Raises ValueError where `ends_after` is more than the four stages."""
+        """Raises ValueError where `ends_after` or `frozen_stages` is more than the four stages allow."""
         trained = config.batch_norm == "trained"
         self.stem = ConvNorm(3, WIDTHS[0], 7, stride=2, trained=trained, rngs=rngs)
         self.channels = WIDTHS[0]
@@ -84,16 +85,14 @@ class ResNet(nnx.Module):
                 self.channels = block[-1].width
             stages.append(nnx.List(blocks))
         self.blocks = nnx.List(stages)
+        self.set_depth(len(stages), config)
 
-    def stages(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> list[Float[Array, "B _ _ _"]]:
-        """What each stage gives; in training, where there are `rngs`, batch norms that are trained learn."""
-        x = max_pool(jax.nn.relu(self.stem(images, rngs)), 3, stride=2, padding=1)
-        cells = []
-        for blocks in self.blocks:
-            for block in blocks:
-                x = block(x, rngs)
-            cells.append(x)
-        return cells
+    def enter(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None) -> Float[Array, "B y x C"]:
+        """conv1, and the pooling that conv2_x begins with."""
+        return max_pool(jax.nn.relu(self.stem(images, rngs)), 3, stride=2, padding=1)
 
-    def __call__(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
-        return self.stages(images, rngs)[-1]
+    def stage(self, i: int, x: Float[Array, "B Y X C"], rngs: nnx.Rngs | None) -> Float[Array, "B y x D"]:
+        """A row of table 1."""
+        for block in self.blocks[i]:
+            x = block(x, rngs)
+        return x

@@ -5,7 +5,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from captioner_jax.config import EncoderConfig
-from captioner_jax.model.convolutions import Conv, ConvNorm, first_stages, max_pool
+from captioner_jax.model.convolutions import Conv, ConvNorm, max_pool
+from captioner_jax.model.stages import Staged, first_stages
 
 # Table 1, columns A, B, D and E: 3x3 convolutions of each stage, and their width.
 CONVOLUTIONS = {
@@ -17,7 +18,7 @@ CONVOLUTIONS = {
 WIDTHS = (64, 128, 256, 512, 512)
 
 
-class VGG(nnx.Module):
+class VGG(Staged):
     """Five stages of 3x3 convolutions with max pooling between them; in kinds that end in _bn they are normalised.
 
     The pooling after the last stage is left out, so that an image of 224x224 gives 14x14 cells, as the annotations
@@ -25,7 +26,7 @@ class VGG(nnx.Module):
     """
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
-        """Raises ValueError where `ends_after` is more than the five stages."""
+        """Raises ValueError where `ends_after` or `frozen_stages` is more than the five stages allow."""
         kind, normalised = config.kind.removesuffix("_bn"), config.kind.endswith("_bn")
         trained = config.batch_norm == "trained"
         self.channels = 3
@@ -41,18 +42,18 @@ class VGG(nnx.Module):
                 self.channels = width
             stages.append(nnx.List(convolutions))
         self.convolutions = nnx.List(stages)
+        self.set_depth(len(stages), config)
 
-    def stages(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> list[Float[Array, "B _ _ _"]]:
-        """What each stage gives, before pooling; in training (`rngs`) batch norms that are trained learn."""
-        x = images
-        cells = []
-        for convolutions in self.convolutions:
-            if cells:
-                x = max_pool(x, 2, stride=2)
-            for convolution in convolutions:
-                x = jax.nn.relu(convolution(x, rngs))
-            cells.append(x)
-        return cells
+    def enter(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None) -> Float[Array, "B Y X 3"]:
+        """The images themselves."""
+        return images
 
-    def __call__(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
-        return self.stages(images, rngs)[-1]
+    def stage(self, i: int, x: Float[Array, "B Y X C"], rngs: nnx.Rngs | None) -> Float[Array, "B Y X D"]:
+        """Its convolutions, each rectified."""
+        for convolution in self.convolutions[i]:
+            x = jax.nn.relu(convolution(x, rngs))
+        return x
+
+    def onward(self, i: int, x: Float[Array, "B Y X C"], rngs: nnx.Rngs | None) -> Float[Array, "B y x C"]:
+        """Pooled."""
+        return max_pool(x, 2, stride=2)

@@ -9,6 +9,7 @@ import numpy as np
 from captioner_jax.config import EncoderConfig
 from captioner_jax.errors import UserError
 from captioner_jax.model.convolutions import EPSILON
+from captioner_jax.model.names import stage_of
 from captioner_jax.pretrained import convolutional_names, vit_names
 from captioner_jax.pretrained.files import Weights, read_weights
 
@@ -88,22 +89,11 @@ def _with_our_epsilon(tensors: dict[str, np.ndarray], weights: Weights) -> dict[
 
 def _are_last_stages(missing: list[str], wanted: Iterable[str]) -> bool:
     """Whether the names are all those of one or more stages at the end, but not of the first stage."""
-    last = max((_stage(name) for name in wanted if _stage(name) < math.inf), default=0.0)
-    stages = {name: min(_stage(name), last) for name in wanted}
+    stages = {name: stage_of(name.split(".")) for name in wanted}
+    last = max((stage for stage in stages.values() if stage < math.inf), default=0.0)
+    stages = {name: min(stage, last) for name, stage in stages.items()}
     first = min((stages[name] for name in missing), default=0.0)
     return first > 0 and set(missing) == {name for name, stage in stages.items() if stage >= first}
-
-
-def _stage(name: str) -> float:
-    """The stage that a parameter belongs to, counted from 0; -1 before the first, infinity after the last."""
-    match name.split("."):
-        case ["blocks" | "convolutions", stage, *_]:
-            return float(stage)
-        case ["transitions", stage, *_]:
-            return float(stage) + 0.5
-        case ["norm", *_]:
-            return math.inf
-    return -1.0
 
 
 def _mistakes(

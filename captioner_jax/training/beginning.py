@@ -42,7 +42,7 @@ def begin(config: Config, vocabulary: int) -> Beginning:
         parameters["encoder"], loaded = with_published(encoder, parameters["encoder"])
         normalisation, about = loaded.normalisation, _about(config, loaded)
     mean, deviation = NORMALISATIONS[normalisation]
-    state = first_state(parameters, make_optimizer(config.train), config.train)
+    state = first_state(parameters, make_optimizer(config.train), config.train, encoder.frozen_stages)
     return Beginning(graphdef, state, Preprocessing(size, mean, deviation), about)
 
 
@@ -59,8 +59,13 @@ def _check(config: Config) -> None:
         raise UserError("a random encoder has no statistics to keep: --model.encoder.batch-norm trained")
     if frozen and encoder.batch_norm == "trained":
         raise UserError("model.encoder.batch_norm: one that is frozen (train.encoder_frozen) learns no statistics")
-    if config.data.features is not None and not frozen:
-        raise UserError("data.features are of an encoder that does not change: --train.encoder-frozen")
+    if encoder.frozen_stages:
+        _check_stages(encoder, frozen)
+    if config.data.features is not None and not (frozen or encoder.frozen_stages):
+        raise UserError(
+            "data.features are of an encoder that does not change: --train.encoder-frozen, "
+            "or of stages that do not: --model.encoder.frozen-stages"
+        )
     data = config.data
     if data.views > 1 and data.features is None:
         raise UserError("data.views are kept in a folder: name it with --data.features")
@@ -70,6 +75,20 @@ def _check(config: Config) -> None:
         and (data.crop < 1 or data.flip or data.jitter or data.randaugment)
     ):
         raise UserError("data.crop, flip, jitter and randaugment are for the second view on: ask for more --data.views")
+
+
+def _check_stages(encoder: EncoderConfig, frozen: bool) -> None:
+    """Raises UserError where the first stages cannot stay as they were published."""
+    if not encoder.kind.startswith(("resnet", "vgg", "densenet")):
+        raise UserError("model.encoder.frozen_stages: these are stages of resnet, vgg and densenet")
+    if frozen:
+        raise UserError(
+            "model.encoder.frozen_stages: all of them are frozen by train.encoder_frozen; take one of these"
+        )
+    if encoder.weights is None:
+        raise UserError("model.encoder.frozen_stages: random ones would stay so; name --model.encoder.weights")
+    if encoder.batch_norm == "trained":
+        raise UserError("model.encoder.batch_norm: stages that are frozen (frozen_stages) learn no statistics")
 
 
 def _keeps_statistics(encoder: EncoderConfig) -> bool:

@@ -5,6 +5,8 @@ from typing import Any
 
 import jax
 
+from captioner_jax.model.names import stage_of
+
 Path = tuple[Any, ...]
 # Of batch normalisation: counted while training, not learned.
 STATISTICS = ("mean", "variance")
@@ -22,9 +24,13 @@ def joined(moving: Any, others: Any) -> Any:
     return jax.tree.map(lambda a, b: b if a is None else a, moving, others, is_leaf=lambda x: x is None)
 
 
-def is_learned(path: Path, encoder_learns: bool) -> bool:
-    """Is this a parameter, and one that learns, if only from a later step on?"""
-    return path[-1].key not in STATISTICS and (encoder_learns or not in_encoder(path))
+def is_statistic(path: Path) -> bool:
+    return path[-1].key in STATISTICS
+
+
+def in_stages(path: Path, count: int) -> bool:
+    """Does this belong to the first `count` stages of the encoder, or to what lies below them or leads out of them?"""
+    return count > 0 and in_encoder(path) and stage_of([entry.key for entry in path[1:]]) < count
 
 
 def in_encoder(path: Path) -> bool:

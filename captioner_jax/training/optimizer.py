@@ -10,6 +10,7 @@ import optax
 from jaxtyping import Array, Float
 
 from captioner_jax.config import TrainConfig
+from captioner_jax.model.names import stage_of
 from captioner_jax.training.learning import Path, in_encoder
 
 # Muon's: the share of momentum that is kept, and the polynomial a x + b x^3 + c x^5 of its iteration (Jordan et al.).
@@ -71,16 +72,11 @@ def _encoders_pace(config: TrainConfig) -> optax.GradientTransformation:
 
 
 def _stages_above(path: Path, last: int) -> int:
-    """How many stages (vit, clip: blocks) of an encoder come after that of a parameter; its stem lies below all."""
-    match path[1].key:
-        case "blocks" | "convolutions":
-            return last - path[2].key
-        case "transitions":  # each opens the stage after it, as the strided convolutions of a ResNet do
-            return last - path[2].key - 1
-        case "norm":
-            return 0
-        case _:
-            return last + 1
+    """How many stages (vit, clip: blocks) of an encoder come after that of a parameter; its stem lies below all.
+
+    A transition opens the stage after it, as the strided convolutions of a ResNet do.
+    """
+    return last - math.ceil(min(stage_of([entry.key for entry in path[1:]]), last))
 
 
 def orthogonal(x: Float[Array, "M N"]) -> Float[Array, "M N"]:

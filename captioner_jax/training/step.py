@@ -16,7 +16,7 @@ from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import PAD
-from captioner_jax.training.learning import Path, divided, in_encoder, is_learned, joined
+from captioner_jax.training.learning import Path, divided, in_encoder, in_stages, is_statistic, joined
 from captioner_jax.training.loss import masked_sum, token_losses
 
 Parameters = dict[Any, Any]
@@ -48,10 +48,13 @@ class Metrics(NamedTuple):
     unusable: Int[Array, ""]
 
 
-def first_state(parameters: Parameters, optimizer: optax.GradientTransformation, config: TrainConfig) -> TrainState:
-    """The state before the first step."""
-    learned, _ = divided(parameters, learned_by(config))
-    average = None if config.ema_decay is None else jax.tree.map(jnp.copy, divided(parameters, moved_by(config))[0])
+def first_state(
+    parameters: Parameters, optimizer: optax.GradientTransformation, config: TrainConfig, frozen_stages: int = 0
+) -> TrainState:
+    """The state before the first step; the first `frozen_stages` of the encoder do not learn."""
+    learned, _ = divided(parameters, learned_by(config, frozen_stages))
+    moving, _ = divided(parameters, moved_by(config, frozen_stages))
+    average = None if config.ema_decay is None else jax.tree.map(jnp.copy, moving)
     return TrainState(jnp.asarray(0), parameters, optimizer.init(learned), average)
 
 
@@ -61,12 +64,14 @@ def make_train_step(
     preprocessing: Preprocessing,
     config: TrainConfig,
     *,
+    frozen_stages: int = 0,
     encoder_learns: bool = True,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The jitted update. Its state is donated: the one passed in is gone, the one that comes back takes its memory.
 
-    Where the encoder does not learn, at this step or ever, nothing is computed for that.
+    Where the encoder, or its first `frozen_stages`, does not learn, at this step or ever, nothing is computed for that.
     """
+    is_learned, moves = learned_by(config, frozen_stages), moved_by(config, frozen_stages)
 
     def loss_of(
         learned: Parameters, others: Parameters, batch: Batch, key: PRNGKeyArray
@@ -81,14 +86,14 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        learned, others = divided(state.parameters, learned_by(config))
+        learned, others = divided(state.parameters, is_learned)
         (loss, after), gradients = jax.value_and_grad(loss_of, has_aux=True)(learned, others, batch, key)
         updates, memory = optimizer.update(gradients, state.optimizer, learned)
-        _, others = divided(after, learned_by(config))
+        _, others = divided(after, is_learned)
         parameters = joined(cast(Parameters, optax.apply_updates(learned, updates)), others)
         average = state.average
         if average is not None and config.ema_decay is not None:
-            average = averaged(average, divided(parameters, moved_by(config))[0], state.step, config.ema_decay)
+            average = averaged(average, divided(parameters, moves)[0], state.step, config.ema_decay)
         metrics = Metrics(loss, optax.tree.norm(gradients), (~batch.usable).sum())
         return TrainState(state.step + 1, parameters, memory, average), metrics
 
@@ -138,11 +143,12 @@ def caption_loss(
     return masked_sum(token_losses(logits, targets, smoothing), targets != PAD)
 
 
-def moved_by(config: TrainConfig) -> Callable[[Path], bool]:
-    """Which variables change: what is learned, and statistics that are counted."""
-    return lambda path: not (config.encoder_frozen and in_encoder(path))
+def moved_by(config: TrainConfig, frozen_stages: int) -> Callable[[Path], bool]:
+    """Which variables change: what is learned, if only from a later step on, and statistics that are counted."""
+    return lambda path: not (in_encoder(path) if config.encoder_frozen else in_stages(path, frozen_stages))
 
 
-def learned_by(config: TrainConfig) -> Callable[[Path], bool]:
+def learned_by(config: TrainConfig, frozen_stages: int) -> Callable[[Path], bool]:
     """Which variables the optimizer moves."""
-    return lambda path: is_learned(path, encoder_learns=not config.encoder_frozen)
+    moves = moved_by(config, frozen_stages)
+    return lambda path: moves(path) and not is_statistic(path)

@@ -64,7 +64,7 @@ def test_the_first_view_is_what_evaluation_sees(config, monkeypatch):
                 kept.evaluation(i, example)
             continue
         pixels = to_square(open_image(example.image, 16), 16)
-        expected = np.asarray(eye.see(np.stack([pixels] * 5)))[0]
+        expected = np.asarray(eye.glance(np.stack([pixels] * 5)))[0]
         np.testing.assert_allclose(kept.evaluation(i, example), expected, rtol=1e-2, atol=1e-2)
     assert kept.nothing().shape == kept.evaluation(0, source[0]).shape
 
@@ -86,7 +86,7 @@ def test_features_are_computed_once(config):
     def blind(pixels):
         raise AssertionError("computed again")
 
-    again = load_features(source, "train", config, eye._replace(see=blind), views=2, seed=0)
+    again = load_features(source, "train", config, eye._replace(glance=blind), views=2, seed=0)
     np.testing.assert_array_equal(first.cells, again.cells)
     sent = pickle.loads(pickle.dumps(again))
     np.testing.assert_array_equal(sent.cells, again.cells)
@@ -150,10 +150,24 @@ def test_the_mark_is_of_encoder_and_preprocessing_alone():
     assert make_eye(elsewhere, graphdef, variables, HOW).mark == mark
 
 
+def test_the_mark_of_frozen_stages_is_of_these_alone():
+    model = dataclasses.replace(MODEL, encoder=EncoderConfig("vgg11", ends_after=2, frozen_stages=1))
+    graphdef, variables = nnx.split(Captioner(model, 9, rngs=nnx.Rngs(0)))
+    variables = nnx.to_pure_dict(variables)
+    stages = variables["encoder"]["convolutions"]
+
+    def with_one_more(stage):
+        changed = stages | {stage: jax.tree.map(lambda x: x + 1, stages[stage])}
+        return variables | {"encoder": {"convolutions": changed}}
+
+    marks = [make_eye(model.encoder, graphdef, v, HOW).mark for v in (variables, with_one_more(1), with_one_more(0))]
+    assert marks[0] == marks[1] != marks[2]
+
+
 def test_nothing_half_made_is_left(config, tmp_path):
     def tired(pixels):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        load_features(load(config).train, "train", config, eye_of()._replace(see=tired), views=1, seed=0)
+        load_features(load(config).train, "train", config, eye_of()._replace(glance=tired), views=1, seed=0)
     assert not list((tmp_path / "features").iterdir())

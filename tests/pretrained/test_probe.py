@@ -59,6 +59,6 @@ def test_neighbours_share_their_nouns(encoder, file):
         config = Config(model=ModelConfig(16, 2, 16, 1, encoder=one), train=TrainConfig(encoder_frozen=bool(weights)))
         beginning = begin(config, 9)
         eye = make_eye(one, beginning.graphdef, beginning.state.parameters, beginning.preprocessing)
-        cells = np.concatenate([np.asarray(eye.see(batch)) for batch in pixels])
+        cells = np.concatenate([np.asarray(eye.glance(batch)) for batch in pixels])
         found[weights is not None] = shared(cells.mean((1, 2)), nouns)
     assert found[True] > 1.6 * found[False]  # 0.31 and 0.15, 0.34 and 0.12

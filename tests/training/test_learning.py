@@ -20,14 +20,18 @@ from tests.training.test_training import MODEL, V, batch
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 RESNET = dataclasses.replace(MODEL, encoder=EncoderConfig("resnet18", ends_after=2, batch_norm="trained"))
+CUT = dataclasses.replace(MODEL, encoder=EncoderConfig("resnet18", ends_after=2, frozen_stages=1))
 HOW = Preprocessing(16)
 
 
 def one_step(model, train, encoder_learns=True, steps=1):
+    frozen = model.encoder.frozen_stages
     graphdef, variables = nnx.split(Captioner(model, V, rngs=nnx.Rngs(0)))
     before = nnx.to_pure_dict(variables)
-    state = first_state(jax.tree.map(jnp.copy, before), make_optimizer(train), train)
-    step = make_train_step(graphdef, make_optimizer(train), HOW, train, encoder_learns=encoder_learns)
+    state = first_state(jax.tree.map(jnp.copy, before), make_optimizer(train), train, frozen)
+    step = make_train_step(
+        graphdef, make_optimizer(train), HOW, train, frozen_stages=frozen, encoder_learns=encoder_learns
+    )
     for _ in range(steps):
         state, metrics = step(state, batch())
     return before, state, metrics
@@ -72,6 +76,33 @@ def test_a_frozen_encoder_stays_as_it_is_and_costs_no_memory():
     assert not [
         path for path, _ in jax.tree.leaves_with_path(state.optimizer) if "encoder" in jax.tree_util.keystr(path)
     ]
+
+
+def test_frozen_stages_stay_as_they_are_and_the_others_learn():
+    train = TrainConfig(steps=10, warmup=0, weight_decay=1.0, ema_decay=0.5)
+    before, state, _ = one_step(CUT, train, steps=2)
+    learned = {name for name in names(before["encoder"]) if "['blocks'][1]" in name}
+    statistics = {name for name in learned if name.endswith(("['mean']", "['variance']"))}
+    assert changed(before["encoder"], state.parameters["encoder"]) == learned - statistics
+    assert changed(before["encoder"], state.best_guess["encoder"]) == learned - statistics
+    held = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path((state.optimizer, state.average))]
+    held = [name for name in held if "['encoder']" in name]
+    assert any("['blocks'][1]" in name for name in held)
+    assert not [name for name in held if "['blocks'][0]" in name or "['stem']" in name]
+
+
+def test_training_from_what_frozen_stages_gave_is_training_on_their_images():
+    graphdef, variables = nnx.split(Captioner(CUT, V, rngs=nnx.Rngs(0)))
+    parameters, train = nnx.to_pure_dict(variables), TrainConfig(steps=10, warmup=0)
+    step = make_train_step(graphdef, make_optimizer(train), HOW, train, frozen_stages=1)
+    one = batch()
+    kept = np.asarray(make_eye(CUT.encoder, graphdef, parameters, HOW).glance(one.images), np.float16)
+    told = []
+    for images in (one.images, kept):
+        state = first_state(jax.tree.map(jnp.copy, parameters), make_optimizer(train), train, 1)
+        _, metrics = step(state, Batch(images, one.tokens, one.usable))
+        told.append((float(metrics.loss), float(metrics.gradient_norm)))
+    np.testing.assert_allclose(told[1], told[0], rtol=2e-3)
 
 
 def test_an_encoder_learns_from_its_first_step_on():
@@ -152,7 +183,7 @@ def test_training_on_kept_cells_is_training_on_their_images():
     parameters = nnx.to_pure_dict(variables)
     step = make_train_step(graphdef, make_optimizer(train), HOW, train, encoder_learns=False)
     one = batch()
-    cells = np.asarray(make_eye(MODEL.encoder, graphdef, parameters, HOW).see(one.images), np.float16)
+    cells = np.asarray(make_eye(MODEL.encoder, graphdef, parameters, HOW).glance(one.images), np.float16)
     losses = []
     for images in (one.images, cells):
         state = first_state(jax.tree.map(jnp.copy, parameters), make_optimizer(train), train)
