@@ -20,7 +20,7 @@ from captioner_jax.config import Config, from_command_line
 from captioner_jax.data.features import Features, load_features, make_eye
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_batches, training_batches
-from captioner_jax.data.source import DataSet
+from captioner_jax.data.source import DataSet, Source
 from captioner_jax.data.told import Told
 from captioner_jax.errors import for_people
 from captioner_jax.evaluation.baselines import entropies
@@ -31,7 +31,9 @@ from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
 from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.progress import Progress
-from captioner_jax.training.step import make_train_step
+from captioner_jax.training.rewards import make_reward
+from captioner_jax.training.self_critical import SelfCritical
+from captioner_jax.training.step import CrossEntropy, Objective, make_train_step
 
 DEFAULT = Path(__file__).parent / "configs" / "shapes.toml"
 
@@ -45,11 +47,12 @@ def main(arguments: list[str]) -> int:
     check_run(config, resume)
     data = load(config.data)
     captions = list(data.train.captions())
-    tokenizer = Tokenizer.train(captions, config.data)
+    start = None if config.train.start is None else bundle.load(bundle.found(config.train.start))
+    tokenizer = Tokenizer.train(captions, config.data) if start is None else start.tokenizer
     told = Told.of(captions, tokenizer)
     check_batches(data.train, config.data, config.train)
     check_best(data.validation["validation"], config.evaluation.best)
-    beginning = begin(config, len(tokenizer))
+    beginning = begin(config, len(tokenizer), start)
     with Checkpoints(config) as checkpoints:
         introduce(config, data, told, beginning.encoder)
         train(config, data, told, tokenizer, beginning, checkpoints)
@@ -72,12 +75,14 @@ def train(
     if checkpoints.latest is not None:
         state = checkpoints.restore(state)
     first = int(state.step)
+    goal = objective(config, data.train, tokenizer)
     steps = [
         make_train_step(
             graphdef,
             make_optimizer(settings),
             preprocessing,
             settings,
+            goal,
             frozen_stages=config.model.encoder.frozen_stages,
             encoder_learns=learns,
         )
@@ -110,6 +115,15 @@ def train(
                 progress.check()
                 checkpoints.save(state)
                 progress.restart_clock()
+
+
+def objective(config: Config, train: Source, tokenizer: Tokenizer) -> Objective:
+    """What is made small: the cross-entropy of people's captions; or minus the reward of the captioner's own."""
+    people = CrossEntropy(config.train.label_smoothing)
+    if config.train.objective == "cross_entropy":
+        return people
+    reward = make_reward(config.self_critical, train, tokenizer)
+    return SelfCritical(reward, config.self_critical, config.data.max_length, people)
 
 
 def features(config: Config, data: DataSet, beginning: Beginning) -> dict[str, Features]:

@@ -189,6 +189,10 @@ class TrainConfig:
 
     __pydantic_config__ = STRICT
 
+    objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
+    """To find people's captions likely; or, once that is learned, to write captions of great reward."""
+    start: str | None = None
+    """A captioner directory to start from, with its vocabulary."""
     steps: Positive = 3000
     """Updates of the parameters."""
     batch_size: Positive = 32
@@ -233,6 +237,26 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class SelfCriticalConfig:
+    """What captions that the captioner writes while it trains are worth; for train.objective = self_critical."""
+
+    __pydantic_config__ = STRICT
+
+    captions: Annotated[int, Ge(2)] = 5
+    """K, captions written of each image."""
+    written_by: Literal["sampling", "beams"] = "sampling"
+    """Drawn word by word from the captioner's distribution; or the K that a beam search finds."""
+    baseline: Literal["others", "greedy"] = "others"
+    """What a caption's reward is compared with: the mean of the image's other captions, or the greedy caption's."""
+    reward: Literal["cider_d", "true"] = "cider_d"
+    """CIDEr-D against all captions of the image; or, of drawn scenes, 1 for what is true and complete, 0.5 for true."""
+    cross_entropy: Share = 0.0
+    """Weight of the cross-entropy on the image's captions, in the place of as much of the rewards'."""
+    entropy: Annotated[float, Ge(0)] = 0.0
+    """What a nat of entropy of a word's distribution is worth, so that captions stay varied."""
+
+
+@dataclass(frozen=True)
 class EvaluationConfig:
     """What is looked at while training and at the end."""
 
@@ -263,6 +287,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    self_critical: SelfCriticalConfig = field(default_factory=SelfCriticalConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
     @property

@@ -125,6 +125,21 @@ def test_a_mistake_is_one_message_and_leaves_nothing(folder, tmp_path, capsys, c
     assert not (tmp_path / "failed").exists()
 
 
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_captioner_trains_on_from_where_another_ended(folder, run, tmp_path, capsys):
+    start = ["--train.start", str(run / "captioner"), "--train.objective", "self_critical"]
+    arguments = [*options(folder, tmp_path, "critical", steps=20), *start, "--self-critical.cross-entropy", "0.1"]
+    assert train.main([*arguments, "--model.width", "16"]) == 1
+    assert "model.width: 32 then, 16 now" in capsys.readouterr().err
+    assert train.main([*arguments, "--train.learning-rate", "1e-4", "--train.matrix-learning-rate", "1e-4"]) == 0
+    assert "convnet as" in capsys.readouterr().out
+    lines = map(json.loads, (tmp_path / "critical" / "metrics.jsonl").read_text().splitlines())
+    assert next(line["reward"] for line in lines if "reward" in line) > 1
+    began, ended = bundle.load(run / "captioner"), bundle.load(tmp_path / "critical" / "captioner")
+    assert began.tokenizer.to_json() == ended.tokenizer.to_json()
+    assert began.scores["test/loss"] != ended.scores["test/loss"] < 1.5
+
+
 def test_a_captioner_is_scored_and_its_files_can_be_scored_again(folder, run, tmp_path, capsys):
     where = ["--data.path", str(folder), "--output", str(tmp_path), "--beam", "2"]
     assert evaluate.main([str(run / "captioner"), *where]) == 0

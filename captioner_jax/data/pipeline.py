@@ -46,6 +46,8 @@ class Batch(NamedTuple):
     images: UInt8[np.ndarray, "B Y X 3"] | Float[np.ndarray, "B y x C"]
     tokens: Int[np.ndarray, "B G U"]
     usable: Bool[np.ndarray, " B"]
+    numbers: Int[np.ndarray, " B"]
+    """Which example of its split each is; 0 for filling."""
 
 
 class ToBatch:
@@ -86,7 +88,8 @@ class ToBatch:
         except ImageError as error:
             self.name(int(image), error)
             return unusable(self.views, len(captions), length)
-        return Batch(view, np.stack([told.row(caption, length) for caption in captions]), np.asarray(True))
+        tokens = np.stack([told.row(caption, length) for caption in captions])
+        return Batch(view, tokens, np.asarray(True), np.asarray(image, np.int32))
 
     def name(self, image: int, error: ImageError) -> None:
         """Says once, not once an epoch, that an image is of no use."""
@@ -117,13 +120,13 @@ class FirstCaptions:
             return row
         for number, caption in enumerate(example.captions[: self.captions]):
             row.tokens[number] = self.tokenizer.encode(caption, self.length)
-        return Batch(view, row.tokens, np.asarray(True))
+        return Batch(view, row.tokens, np.asarray(True), np.asarray(i, np.int32))
 
 
 def unusable(views: Views, captions: int, length: int) -> Batch:
     """A row that weighs nothing."""
     tokens = np.full((captions, length + 1), PAD, np.int32)
-    return Batch(views.nothing(), tokens, np.asarray(False))
+    return Batch(views.nothing(), tokens, np.asarray(False), np.asarray(0, np.int32))
 
 
 def stack(rows: list[Batch]) -> Batch:

@@ -72,6 +72,13 @@ class Tokenizer:
             captions = [" ".join(_plain(caption)) for caption in captions]
         return [found.ids for found in self.backend.encode_batch_fast(captions, add_special_tokens=False)]
 
+    def encode_apart(self, captions: Sequence[str]) -> list[list[int]]:
+        """As `encode_all`, but words that are not in the vocabulary are told apart, by numbers from V on."""
+        if not self.by_words:
+            return self.encode_all(captions)
+        numbers = collections.defaultdict[str, int](lambda: len(numbers), self.backend.get_vocab())
+        return [[numbers[word] for word in _plain(caption)] for caption in captions]
+
     def encode(self, caption: str, length: int) -> Int[np.ndarray, " U"]:
         """START, the ids, END, then PAD: U = length + 1. A caption too long is cut, and then has no END."""
         return framed(self.encode_all([caption])[0], length)

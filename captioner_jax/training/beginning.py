@@ -1,17 +1,21 @@
-"""A captioner before its first step: random, but for an encoder with published weights."""
+"""A captioner before its first step: random, but for an encoder with published weights; or one that was kept."""
 
-from typing import NamedTuple
+import dataclasses
+import json
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from captioner_jax.config import Config, EncoderConfig
+from captioner_jax.bundle import Bundle
+from captioner_jax.config import Config, EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.pretrained.encoder import with_published
 from captioner_jax.pretrained.load import NORMALISATIONS, Loaded
+from captioner_jax.training.checkpoints import differences
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.step import TrainState, first_state
 
@@ -25,8 +29,11 @@ class Beginning(NamedTuple):
     encoder: str
 
 
-def begin(config: Config, vocabulary: int) -> Beginning:
-    """Raises UserError where the configuration contradicts itself or published weights do not fit it."""
+def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Beginning:
+    """`start` is what `train.start` names.
+
+    Raises UserError where the configuration contradicts itself, and where published weights or `start` do not fit it.
+    """
     _check(config)
     try:
         captioner = Captioner(config.model, vocabulary, rngs=nnx.Rngs(config.train.seed))
@@ -36,31 +43,60 @@ def begin(config: Config, vocabulary: int) -> Beginning:
         raise UserError(f"model: {error}") from error
     graphdef, variables = nnx.split(captioner)
     parameters = nnx.to_pure_dict(variables)
+    if start is not None:
+        return _begin_again(config, graphdef, start)
     encoder, normalisation = config.model.encoder, config.model.encoder.normalisation or "imagenet"
     about = f"{encoder.kind} from scratch"
     if encoder.weights is not None:
         parameters["encoder"], loaded = with_published(encoder, parameters["encoder"])
         normalisation, about = loaded.normalisation, _about(config, loaded)
     mean, deviation = NORMALISATIONS[normalisation]
-    state = first_state(parameters, make_optimizer(config.train), config.train, encoder.frozen_stages)
-    return Beginning(graphdef, state, Preprocessing(size, mean, deviation), about)
+    return Beginning(graphdef, _first_state(config, parameters), Preprocessing(size, mean, deviation), about)
+
+
+def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundle) -> Beginning:
+    """With the weights of a captioner. Raises UserError where it is not of the configured kind."""
+    differ = differences(_architecture(start.model), _architecture(config.model), "model.")
+    if start.preprocessing.image_size != config.data.image_size:
+        differ.append(f"  data.image_size: {start.preprocessing.image_size} then, {config.data.image_size} now")
+    if differ:
+        raise UserError("\n".join([f"train.start: {config.train.start} is of another kind:", *differ]))
+    parameters = jax.tree.map(jnp.asarray, start.parameters)
+    how = _learning(config)
+    about = f"{config.model.encoder.kind} as {config.train.start} has it, {how}"
+    return Beginning(graphdef, _first_state(config, parameters), start.preprocessing, about)
+
+
+def _architecture(model: ModelConfig) -> dict[str, Any]:
+    """The settings that decide what its variables are."""
+    encoder = dataclasses.replace(model.encoder, weights=None, normalisation=None, frozen_stages=0, batch_norm="frozen")
+    return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(model, encoder=encoder, dropout=0.0))))
+
+
+def _first_state(config: Config, parameters: dict[Any, Any]) -> TrainState:
+    return first_state(parameters, make_optimizer(config.train), config.train, config.model.encoder.frozen_stages)
 
 
 def _check(config: Config) -> None:
     """Raises UserError for settings that cannot be meant together."""
     encoder, frozen = config.model.encoder, config.train.encoder_frozen
+    random = encoder.weights is None and config.train.start is None
+    if config.train.objective == "self_critical" and config.train.start is None:
+        raise UserError("train.objective: what a random captioner writes has no reward; name a --train.start")
+    if config.train.start is not None and encoder.weights is not None:
+        raise UserError("model.encoder.weights: those of train.start would be taken; name one of the two")
     if encoder.kind == "convnet" and encoder.weights is not None:
         raise UserError("model.encoder.weights: no weights are published for convnet; name a --model.encoder.kind")
     if encoder.kind == "convnet" and config.train.encoder_layer_decay < 1:
         raise UserError("train.encoder_layer_decay: it is for the stages of a classic encoder, not for convnet")
-    if encoder.weights is None and frozen:
+    if random and frozen:
         raise UserError("train.encoder_frozen: a random encoder would stay so; name --model.encoder.weights for it")
-    if encoder.weights is None and _keeps_statistics(encoder):
+    if random and _keeps_statistics(encoder):
         raise UserError("a random encoder has no statistics to keep: --model.encoder.batch-norm trained")
     if frozen and encoder.batch_norm == "trained":
         raise UserError("model.encoder.batch_norm: one that is frozen (train.encoder_frozen) learns no statistics")
     if encoder.frozen_stages:
-        _check_stages(encoder, frozen)
+        _check_stages(encoder, frozen, random)
     if config.data.features is not None and not (frozen or encoder.frozen_stages):
         raise UserError(
             "data.features are of an encoder that does not change: --train.encoder-frozen, "
@@ -77,7 +113,7 @@ def _check(config: Config) -> None:
         raise UserError("data.crop, flip, jitter and randaugment are for the second view on: ask for more --data.views")
 
 
-def _check_stages(encoder: EncoderConfig, frozen: bool) -> None:
+def _check_stages(encoder: EncoderConfig, frozen: bool, random: bool) -> None:
     """Raises UserError where the first stages cannot stay as they were published."""
     if not encoder.kind.startswith(("resnet", "vgg", "densenet")):
         raise UserError("model.encoder.frozen_stages: these are stages of resnet, vgg and densenet")
@@ -85,7 +121,7 @@ def _check_stages(encoder: EncoderConfig, frozen: bool) -> None:
         raise UserError(
             "model.encoder.frozen_stages: all of them are frozen by train.encoder_frozen; take one of these"
         )
-    if encoder.weights is None:
+    if random:
         raise UserError("model.encoder.frozen_stages: random ones would stay so; name --model.encoder.weights")
     if encoder.batch_norm == "trained":
         raise UserError("model.encoder.batch_norm: stages that are frozen (frozen_stages) learn no statistics")
@@ -96,12 +132,19 @@ def _keeps_statistics(encoder: EncoderConfig) -> bool:
     return has_batch_norm and encoder.batch_norm == "frozen"
 
 
+def _learning(config: Config) -> str:
+    """How the encoder does, in words."""
+    frozen, first = config.model.encoder.frozen_stages, config.train.encoder_from
+    if config.train.encoder_frozen:
+        return "frozen"
+    stages = f" above its first {frozen} stages" if frozen else ""
+    return f"learning{stages}" + (f" from step {first} on" if first else "")
+
+
 def _about(config: Config, loaded: Loaded) -> str:
     """In words. Raises UserError where a part would stay random that should not."""
-    encoder = config.model.encoder
-    frozen, first = config.train.encoder_frozen, config.train.encoder_from
-    how = "frozen" if frozen else f"learning from step {first} on" if first else "learning"
-    about = f"{encoder.kind} with the weights of {loaded.origin}, {how}"
+    encoder, frozen = config.model.encoder, config.train.encoder_frozen
+    about = f"{encoder.kind} with the weights of {loaded.origin}, {_learning(config)}"
     if not loaded.from_scratch:
         return about
     absent = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in loaded.from_scratch))

@@ -54,13 +54,15 @@ class Progress:
         images = rate * self.batch_size
         lr = float(np.asarray(learning_rate))
         left = (self.steps - self.step) / rate if rate else math.inf
+        besides = {name: sum(float(one.told[name]) for one in told) / len(told) for name in told[-1].told}
+        shown = "".join(f"  {name} {value:.3f}" for name, value in besides.items())
         bad = f"  {self.unusable} damaged" if self.unusable else ""
         print(
-            f"step {self.step:>6}/{self.steps}  loss {loss:.3f}  gradient {norm:.2f}  lr {lr:.1e}  "
+            f"step {self.step:>6}/{self.steps}  loss {loss:.3f}{shown}  gradient {norm:.2f}  lr {lr:.1e}  "
             f"{rate:.1f} steps/s  {images:.0f} images/s  {_duration(left)} left{bad}",
             flush=True,
         )
-        self.write({"loss": loss, "gradient_norm": norm, "learning_rate": lr, "steps_per_second": rate})
+        self.write({"loss": loss, "gradient_norm": norm, "learning_rate": lr, "steps_per_second": rate} | besides)
 
     def check(self) -> list[Metrics]:
         """The metrics of all steps but the newest, now on the host. Raises UserError where a loss is not finite."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,36 @@ class Metrics(NamedTuple):
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     unusable: Int[Array, ""]
+    told: dict[str, Float[Array, ""]]
+    """What the objective tells besides."""
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What is made small: a function of captioner, cells, batch and random key, and what it tells besides.
+
+    A pytree, so that what it knows of the data is an argument of the compiled step, not a constant in it.
+    """
+
+    def __call__(
+        self, captioner: Captioner, cells: Float[Array, "B y x C"], batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CrossEntropy:
+    """The mean over the batch's words of their loss, with dropout."""
+
+    smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
+
+    def __call__(
+        self, captioner: Captioner, cells: Float[Array, "B y x C"], batch: Batch, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+        """The loss alone."""
+        tokens, rngs = jnp.asarray(batch.tokens), nnx.Rngs(dropout=key)
+        total, words = caption_loss(captioner, cells, tokens, self.smoothing, rngs)
+        return total / jnp.maximum(words, 1), {}
 
 
 def first_state(
@@ -63,6 +93,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     preprocessing: Preprocessing,
     config: TrainConfig,
+    objective: Objective,
     *,
     frozen_stages: int = 0,
     encoder_learns: bool = True,
@@ -74,30 +105,32 @@ def make_train_step(
     is_learned, moves = learned_by(config, frozen_stages), moved_by(config, frozen_stages)
 
     def loss_of(
-        learned: Parameters, others: Parameters, batch: Batch, key: PRNGKeyArray
-    ) -> tuple[Float[Array, ""], Parameters]:
-        """The mean over the batch's words; and all variables, in which statistics have been counted on."""
+        learned: Parameters, others: Parameters, batch: Batch, objective: Objective, key: PRNGKeyArray
+    ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Parameters]]:
+        """The objective; what it tells, and all variables, in which statistics have been counted on."""
         captioner = nnx.merge(graphdef, joined(learned, others))
-        rngs = nnx.Rngs(dropout=key)
-        cells = cells_of(captioner, jnp.asarray(batch.images), preprocessing, rngs if encoder_learns else None)
+        rngs = nnx.Rngs(dropout=key) if encoder_learns else None
+        cells = cells_of(captioner, jnp.asarray(batch.images), preprocessing, rngs)
         cells = cells if encoder_learns else jax.lax.stop_gradient(cells)
-        total, words = caption_loss(captioner, cells, jnp.asarray(batch.tokens), config.label_smoothing, rngs)
-        return total / jnp.maximum(words, 1), nnx.to_pure_dict(nnx.state(captioner))
+        loss, told = objective(captioner, cells, batch, key)
+        return loss, (told, nnx.to_pure_dict(nnx.state(captioner)))
 
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, objective: Objective) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         learned, others = divided(state.parameters, is_learned)
-        (loss, after), gradients = jax.value_and_grad(loss_of, has_aux=True)(learned, others, batch, key)
+        gradient = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, (told, after)), gradients = gradient(learned, others, batch, objective, key)
         updates, memory = optimizer.update(gradients, state.optimizer, learned)
         _, others = divided(after, is_learned)
         parameters = joined(cast(Parameters, optax.apply_updates(learned, updates)), others)
         average = state.average
         if average is not None and config.ema_decay is not None:
             average = averaged(average, divided(parameters, moves)[0], state.step, config.ema_decay)
-        metrics = Metrics(loss, optax.tree.norm(gradients), (~batch.usable).sum())
+        metrics = Metrics(loss, optax.tree.norm(gradients), (~batch.usable).sum(), told)
         return TrainState(state.step + 1, parameters, memory, average), metrics
 
-    return jax.jit(train_step, donate_argnums=0)
+    compiled = jax.jit(train_step, donate_argnums=0)
+    return lambda state, batch: compiled(state, batch, objective)
 
 
 def averaged(average: Parameters, after: Parameters, step: Int[Array, ""], decay: float) -> Parameters:

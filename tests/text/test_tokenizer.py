@@ -63,6 +63,15 @@ def test_special_tokens_in_a_caption_are_mere_text(tokenizer):
     assert ids.count(START) == 1
 
 
+def test_words_that_are_not_known_may_be_told_apart():
+    tokenizer = train_words(["a dog", "a cat"], 1)
+    one, two = tokenizer.encode_apart(["a gnu meets a yak", "a yak"])
+    assert one == [*tokenizer.encode_all(["a"])[0], len(tokenizer), len(tokenizer) + 1, one[0], len(tokenizer) + 2]
+    assert two == [one[0], one[4]]
+    by_bytes = train_bpe(["a dog"], 300)
+    assert by_bytes.encode_apart(["a gnu"]) == by_bytes.encode_all(["a gnu"])
+
+
 def test_rare_words_are_unknown():
     assert len(train_words(["a a b"], 2)) == 5
 

@@ -70,6 +70,8 @@ def test_stages_that_the_file_does_not_have_learn_from_scratch(weights):
         ({}, {}, {"kind": "vit_s16", "frozen_stages": 1}, "stages of resnet, vgg and densenet"),
         ({"encoder_frozen": True}, {}, {"weights": "here", "frozen_stages": 1}, "take one of these"),
         ({}, {}, {"frozen_stages": 1}, "random ones would stay so"),
+        ({"objective": "self_critical"}, {}, {}, "name a --train.start"),
+        ({"start": "there"}, {}, {"weights": "here"}, "name one of the two"),
         ({}, {}, {"weights": "here", "frozen_stages": 1, "batch_norm": "trained"}, "learn no statistics"),
         ({}, {"views": 2}, {"weights": "here"}, "kept in a folder"),
         ({"encoder_frozen": True}, {"features": "f", "flip": True}, {"weights": "here"}, "ask for more --data.views"),

@@ -11,11 +11,10 @@ from flax import nnx
 from captioner_jax.config import EncoderConfig, TrainConfig
 from captioner_jax.data.features import make_eye
 from captioner_jax.data.images import Preprocessing
-from captioner_jax.data.pipeline import Batch
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.training.learning import divided, joined
 from captioner_jax.training.optimizer import make_optimizer
-from captioner_jax.training.step import first_state, make_train_step
+from captioner_jax.training.step import CrossEntropy, first_state, make_train_step
 from tests.training.test_training import MODEL, V, batch
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
@@ -30,7 +29,7 @@ def one_step(model, train, encoder_learns=True, steps=1):
     before = nnx.to_pure_dict(variables)
     state = first_state(jax.tree.map(jnp.copy, before), make_optimizer(train), train, frozen)
     step = make_train_step(
-        graphdef, make_optimizer(train), HOW, train, frozen_stages=frozen, encoder_learns=encoder_learns
+        graphdef, make_optimizer(train), HOW, train, CrossEntropy(), frozen_stages=frozen, encoder_learns=encoder_learns
     )
     for _ in range(steps):
         state, metrics = step(state, batch())
@@ -94,13 +93,13 @@ def test_frozen_stages_stay_as_they_are_and_the_others_learn():
 def test_training_from_what_frozen_stages_gave_is_training_on_their_images():
     graphdef, variables = nnx.split(Captioner(CUT, V, rngs=nnx.Rngs(0)))
     parameters, train = nnx.to_pure_dict(variables), TrainConfig(steps=10, warmup=0)
-    step = make_train_step(graphdef, make_optimizer(train), HOW, train, frozen_stages=1)
+    step = make_train_step(graphdef, make_optimizer(train), HOW, train, CrossEntropy(), frozen_stages=1)
     one = batch()
     kept = np.asarray(make_eye(CUT.encoder, graphdef, parameters, HOW).glance(one.images), np.float16)
     told = []
     for images in (one.images, kept):
         state = first_state(jax.tree.map(jnp.copy, parameters), make_optimizer(train), train, 1)
-        _, metrics = step(state, Batch(images, one.tokens, one.usable))
+        _, metrics = step(state, one._replace(images=images))
         told.append((float(metrics.loss), float(metrics.gradient_norm)))
     np.testing.assert_allclose(told[1], told[0], rtol=2e-3)
 
@@ -111,7 +110,8 @@ def test_an_encoder_learns_from_its_first_step_on():
     before = nnx.to_pure_dict(variables)
     state = first_state(jax.tree.map(jnp.copy, before), make_optimizer(train), train)
     frozen, learning = (
-        make_train_step(graphdef, make_optimizer(train), HOW, train, encoder_learns=learns) for learns in (False, True)
+        make_train_step(graphdef, make_optimizer(train), HOW, train, CrossEntropy(), encoder_learns=learns)
+        for learns in (False, True)
     )
     for _ in range(2):
         state, _ = frozen(state, batch())
@@ -181,12 +181,12 @@ def test_training_on_kept_cells_is_training_on_their_images():
     train = TrainConfig(steps=10, warmup=0, encoder_frozen=True)
     graphdef, variables = nnx.split(Captioner(MODEL, V, rngs=nnx.Rngs(0)))
     parameters = nnx.to_pure_dict(variables)
-    step = make_train_step(graphdef, make_optimizer(train), HOW, train, encoder_learns=False)
+    step = make_train_step(graphdef, make_optimizer(train), HOW, train, CrossEntropy(), encoder_learns=False)
     one = batch()
     cells = np.asarray(make_eye(MODEL.encoder, graphdef, parameters, HOW).glance(one.images), np.float16)
     losses = []
     for images in (one.images, cells):
         state = first_state(jax.tree.map(jnp.copy, parameters), make_optimizer(train), train)
-        _, metrics = step(state, Batch(images, one.tokens, one.usable))
+        _, metrics = step(state, one._replace(images=images))
         losses.append((float(metrics.loss), float(metrics.gradient_norm)))
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)

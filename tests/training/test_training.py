@@ -16,7 +16,7 @@ from captioner_jax.text.special import END, PAD, START
 from captioner_jax.training.loss import masked_sum, token_losses
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.progress import Progress
-from captioner_jax.training.step import Metrics, batch_loss, first_state, make_train_step
+from captioner_jax.training.step import CrossEntropy, Metrics, batch_loss, first_state, make_train_step
 
 MODEL = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)))
 HOW = Preprocessing(16)
@@ -32,13 +32,17 @@ def batch(captions=1, images=4):
         row[1:length] = rng.integers(4, V, length - 1)
         row[length] = END
     pixels = rng.integers(0, 255, (images, 16, 16, 3), dtype=np.uint8)
-    return Batch(pixels, tokens, np.ones(images, bool))
+    return Batch(pixels, tokens, np.ones(images, bool), np.arange(images))
 
 
 def begin(train, model=MODEL):
     graphdef, parameters = nnx.split(Captioner(model, V, rngs=nnx.Rngs(0)))
     state = first_state(nnx.to_pure_dict(parameters), make_optimizer(train), train)
-    return graphdef, state, make_train_step(graphdef, make_optimizer(train), HOW, train)
+    return (
+        graphdef,
+        state,
+        make_train_step(graphdef, make_optimizer(train), HOW, train, CrossEntropy(train.label_smoothing)),
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -69,7 +73,8 @@ def test_the_mean_is_over_words_not_over_captions():
 def test_an_unusable_row_changes_no_gradient():
     graphdef, state, _ = begin(TrainConfig(steps=2))
     good = batch(images=3)
-    row = Batch(np.zeros((1, 16, 16, 3), np.uint8), np.full((1, 1, T + 1), PAD, np.int32), np.zeros(1, bool))
+    nothing = np.zeros((1, 16, 16, 3), np.uint8), np.full((1, 1, T + 1), PAD, np.int32)
+    row = Batch(*nothing, np.zeros(1, bool), np.zeros(1, int))
     padded = Batch(*(np.concatenate(pair) for pair in zip(good, row, strict=True)))
     mean = lambda p, b: (lambda s, n: s / n)(*batch_loss(graphdef, p, b, HOW))
     for a, b in zip(
@@ -128,6 +133,6 @@ def test_of_a_frozen_encoder_no_average_is_kept():
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
     with Progress(tmp_path, 0, 10, 4) as progress:
         for loss in (1.0, float("nan"), 1.0):
-            progress.record(Metrics(jnp.asarray(loss), jnp.asarray(1.0), jnp.asarray(0)))
+            progress.record(Metrics(jnp.asarray(loss), jnp.asarray(1.0), jnp.asarray(0), {}))
         with pytest.raises(UserError, match=r"the loss of step 2 is nan.*learning_rate"):
             progress.tell(1e-3)
