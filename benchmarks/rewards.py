@@ -1,0 +1,62 @@
+"""How long a batch's CIDEr-D takes on the device, and by the official scorer, as training on rewards asks for it.
+
+    pip install pycocoevalcap && python benchmarks/rewards.py --batch 512 --images 5000
+
+Both score the same words in one process, in turn; medians are told. The official scorer is called with the batch, as
+self-critical training in Python does each step; ours has the document frequencies of all images prepared.
+"""
+
+import argparse
+import platform
+import statistics
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.scores import made, seconds
+from captioner_jax.evaluation.compiled_cider import CompiledCiderD
+from captioner_jax.text.special import PAD
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Times of rewards, on the device and officially.")
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--repetitions", type=int, default=15)
+    told = parser.parse_args()
+    try:
+        from pycocoevalcap.cider.cider import Cider
+    except ImportError:
+        sys.exit("the official evaluation is not installed here: pip install pycocoevalcap")
+
+    candidates, references = made(told.images)
+    numbers: dict[str, int] = {}
+    number = lambda words: [numbers.setdefault(word, len(numbers) + 1) for word in words]  # noqa: E731
+    start = time.perf_counter()
+    scorer = jax.block_until_ready(CompiledCiderD.of([[number(words) for words in some] for some in references]))
+    prepared = time.perf_counter() - start
+    tokens = np.full((told.batch, 1, max(map(len, candidates))), PAD, np.int32)
+    for row, words in zip(tokens[:, 0], candidates, strict=False):
+        row[: len(words)] = number(words)
+    score, arguments = jax.jit(CompiledCiderD.score), (scorer, jnp.asarray(tokens), jnp.arange(told.batch))
+    score(*arguments).block_until_ready()
+    result = {i: [" ".join(words)] for i, words in enumerate(candidates[: told.batch])}
+    truth = {i: [" ".join(words) for words in captions] for i, captions in enumerate(references[: told.batch])}
+    both = lambda: score(*arguments).block_until_ready(), lambda: Cider().compute_score(truth, result)  # noqa: E731
+    times = [[seconds(run) for run in both] for _ in range(told.repetitions)]
+    here, official = (statistics.median(column) for column in zip(*times, strict=True))
+    device = jax.devices()[0].device_kind
+    print(f"{told.batch} captions, {len(references[0])} references each; median of {told.repetitions}; {device}")
+    print(f"Python {platform.python_version()}, JAX {jax.__version__}, NumPy {np.__version__}")
+    print(f"prepared once for {told.images} images: {prepared:.1f} s")
+    print(f"here {1e3 * here:.1f} ms, {told.batch / here:,.0f} captions/s")
+    print(f"official {1e3 * official:.1f} ms, {told.batch / official:,.0f} captions/s; ratio {official / here:.0f}")
+
+
+if __name__ == "__main__":
+    main()
