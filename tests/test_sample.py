@@ -282,6 +282,10 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, capsys):
     [
         ([], "name images to caption"),
         (["photos", "--watch", "photos"], "name images to caption, or a folder to --watch"),
+        (["photos", "--serve"], "or --serve a page"),
+        (["--watch", "photos", "--serve"], "or --serve a page"),
+        (["--serve", "--output", "captions"], "--serve writes nothing"),
+        (["--serve", "--write-sidecars"], "--serve writes nothing"),
         (["--watch", "no/such"], "--watch no/such: there is no such folder"),
         (["photos", "--resume"], "goes on with an --output"),
         (["photos", "--resume", "--force", "--write-sidecars"], "take one of them"),
