@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from captioner_jax.captioning import Captioner
-from captioner_jax.config import STRICT, NotNegative, Positive, validated
+from captioner_jax.config import STRICT, Positive, Seed, validated
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError
 from captioner_jax.fetching import LARGEST, MEBIBYTE
@@ -50,7 +50,7 @@ class Choice:
     beam: Annotated[Positive, Le(100)]
     num_captions: Annotated[Positive, Le(100)]
     temperature: Annotated[float, Gt(0), Le(100)] | None
-    seed: NotNegative
+    seed: Seed
 
 
 def first_choice(asked: Generation) -> Choice:
@@ -72,9 +72,12 @@ def make_app(captioner: Captioner, asked: Generation, name: str) -> Starlette:
 
     async def captions(request: Request) -> Response:
         choice = _choice(request.query_params, first)
-        picture = await _picture(request)
         as_chosen = dataclasses.replace(asked, **dataclasses.asdict(choice))
-        said = await asyncio.get_running_loop().run_in_executor(model, told, captioner, picture, as_chosen)
+        try:
+            picture = await _picture(request)
+            said = await asyncio.get_running_loop().run_in_executor(model, told, captioner, picture, as_chosen)
+        except asyncio.CancelledError as error:
+            raise HTTPException(503, "the program has been ended", CLOSE) from error
         return Response(said, media_type="application/json")
 
     routes = [Route(path, _file(*file)) for path, file in FILES.items()]
@@ -149,14 +152,14 @@ def _file(name: str, kind: str):
     return file
 
 
-def _refused(_: Request, error: Exception) -> Response:
+async def _refused(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
-def _unreadable(_: Request, error: Exception) -> Response:
+async def _unreadable(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 422)
 
 
-def _impossible(_: Request, error: Exception) -> Response:
+async def _impossible(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": str(error)}, 400)

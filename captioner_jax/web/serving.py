@@ -29,7 +29,7 @@ HEADERS = {
 # Connections at a time, each of which may hold a picture in memory.
 CONNECTIONS = 32
 # Seconds for answers under way when it is to end.
-LAST_ANSWERS = 5
+LAST_ANSWERS = 3
 
 
 def serve(captioner: Captioner, asked: Generation, host: str, port: int) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -41,16 +42,20 @@ def told(monkeypatch):
 def test_it_answers_until_ctrl_c(tmp_path):
     untrained().save(tmp_path / "captioner")
     arguments = ["--serve", "--port", "0", "--captioner", str(tmp_path / "captioner"), "--beam", "3"]
-    with subprocess.Popen(
-        [sys.executable, str(ROOT / "sample.py"), *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as program:
+    command = [sys.executable, str(ROOT / "sample.py"), *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
         line = program.stderr.readline()
         port = int(re.fullmatch(r"captions at http://127\.0\.0\.1:(\d+)/ ; Ctrl-C ends it\n", line)[1])
-        status, said = send(port, encoded(picture()))
-        program.send_signal(signal.SIGINT)
-        out, err = program.communicate(timeout=30)
-    assert (status, len(said["captions"])) == (200, 2)
-    assert (program.returncode, out, err) == (0, "", "")
+        status, said = send(port, encoded(picture()), {})
+        with socket.create_connection(("127.0.0.1", port)) as sender:  # who would never come to an end
+            sender.sendall(b"POST /captions HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n")
+            sender.sendall(b"Content-Length: 9\r\n\r\n")
+            program.send_signal(signal.SIGINT)
+            out, err = program.communicate(timeout=30)
+            assert sender.recv(100).startswith(b"HTTP/1.1 503 ")
+    assert (status, len(said["captions"])) == (200, 3)
+    assert (program.returncode, out) == (0, "")
+    assert err == "ERROR:    Cancel 1 running task(s), timeout graceful shutdown exceeded\n"
 
 
 def test_the_first_picture_waits_for_no_compiler(told):
