@@ -138,10 +138,10 @@ function draw(map) {
 }
 
 part("picture").addEventListener("load", ({ target }) => {
-  part("frame").className = target.naturalWidth > target.naturalHeight ? "lying" : "upright";
+  part("frame").style.setProperty("--shape", target.naturalWidth / target.naturalHeight);
 });
 part("picture").addEventListener("error", () => {
-  part("frame").className = "unseen";
+  part("frame").style.removeProperty("--shape");
   part("name").textContent = `${picture.name}, which this browser cannot show`;
 });
 part("file").addEventListener("change", ({ target }) => {

@@ -100,6 +100,18 @@ def test_the_map_is_dark_where_the_captioner_did_not_look(page, captioner):
     assert shown(looks[0, 1, 0])
 
 
+@pytest.mark.parametrize("size", [(90, 60), (40, 400), (16, 16)])
+def test_the_map_lies_over_the_middle_square_that_the_captioner_sees(size, page):
+    choose(page, encoded(NOISE.resize(size)))
+    page.evaluate("document.getElementById('picture').decode()")
+    shown, map = (page.locator(part).bounding_box() for part in ("#picture", "#map"))
+    assert shown["width"] / shown["height"] == pytest.approx(size[0] / size[1], rel=0.02)
+    assert map["width"] == pytest.approx(min(shown["width"], shown["height"]), abs=1)
+    assert map["height"] == pytest.approx(map["width"], abs=1)
+    for at, side in (("x", "width"), ("y", "height")):
+        assert map[at] + map[side] / 2 == pytest.approx(shown[at] + shown[side] / 2, abs=1)
+
+
 def test_words_are_reached_by_keyboard_and_told_to_those_who_do_not_see(page, captioner):
     explained = captioner.explain(PNG)
     choose(page)
