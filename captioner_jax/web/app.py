@@ -111,7 +111,7 @@ def _choice(query: Mapping[str, str], first: Choice) -> Choice:
     """From `?settings={...}`, which may leave out what stays as it is at first. Raises UserError."""
     try:
         settings = json.loads(query.get("settings", "{}"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"settings are JSON: {error}") from error
     if not isinstance(settings, dict):
         raise UserError(f"settings are an object, not {settings!r}")

@@ -33,7 +33,10 @@ def stranger(host: str, origin: str | None, name: str) -> str | None:
     from where it is, and shows by Origin, which browsers send with all that does more than read.
     """
     if not _is_own(host, name):
-        return f"this page is not at {host or 'a place without a name'}"
+        where = host or "a place without a name"
+        return (
+            f"this page is not at {where}: ask by an address in numbers, by localhost, or by the name that --host has"
+        )
     if origin not in (None, f"http://{host}", f"https://{host}"):
         return f"pages of {origin} may not ask here"
     return None

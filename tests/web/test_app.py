@@ -148,7 +148,7 @@ def test_settings_that_cannot_be_had_are_refused(settings, message, port):
 
 
 def test_settings_that_are_no_json_are_refused(port):
-    for query in ("?settings=", "?settings=%7B", "?settings=beam"):
+    for query in ("?settings=", "?settings=%7B", "?settings=beam", "?settings=" + 9999 * "["):
         status, _, content = ask(port, "POST", f"/captions{query}", PNG, content_type="image/png")
         assert status == 400
         assert "settings are JSON" in json.loads(content)["error"]
