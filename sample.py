@@ -4,6 +4,7 @@ python sample.py IMAGE_OR_FOLDER_OR_PATTERN ...   a line a file, by the newest c
 python sample.py photos/ --recursive --captioner DIR --output captions.jsonl --format jsonl
 find . -name '*.jpg' | python sample.py - --write-sidecars
 python sample.py --watch inbox/ --write-descriptions
+python sample.py --serve                          a page for your browser, on this machine alone
 python sample.py photos/ --top-p 0.9 --num-captions 3 --prefix "a photo of"
 python sample.py --help                           every way of writing captions
 """
@@ -49,6 +50,12 @@ class Options:
     """Folders within folders, too."""
     watch: Path | None = None
     """A folder: what is in it, then what comes, until Ctrl-C."""
+    serve: bool = False
+    """A page for pictures: their captions, and where the captioner looked for each word."""
+    host: str = "127.0.0.1"
+    """Of --serve: the address that it listens at; others than this let other machines in."""
+    port: int = 8000
+    """Of --serve; 0 takes a free one."""
     allow_urls: bool = False
     """Fetch pictures named by http:// or https://."""
     format: Format = "text"
@@ -80,6 +87,9 @@ def main(arguments: list[str]) -> int:
     check(options)
     keep_compiled()
     captioner = Captioner.load(*(options.captioner or [bundle.newest(RUNS)]))
+    if options.serve:
+        serve(captioner, asked, options)
+        return 0
     with ExitStack() as open_files:
         out, done = sys.stdout, frozenset[str]()
         if options.output is not None:
@@ -100,8 +110,10 @@ def main(arguments: list[str]) -> int:
 
 def check(options: Options) -> None:
     """Raises UserError for options that cannot be meant together."""
-    if bool(options.images) == bool(options.watch):
-        raise UserError("name images to caption, or a folder to --watch; --help tells more")
+    if [bool(options.images), options.watch is not None, options.serve].count(True) != 1:
+        raise UserError("name images to caption, or a folder to --watch, or --serve a page; --help tells more")
+    if options.serve and (options.output or options.places or options.resume):
+        raise UserError("--serve writes nothing: leave out --output, --resume and the --write options")
     if options.watch is not None and not options.watch.is_dir():
         raise UserError(f"--watch {options.watch}: there is no such folder")
     if options.resume and options.output is None and not options.places:
@@ -137,6 +149,15 @@ def watch(
             some = list(remaining(images, options, done))
             for picture, captions in captioner.stream(some, asked, 1 if len(some) == 1 else BATCH):
                 results.add(picture, captions)
+
+
+def serve(captioner: Captioner, asked: Generation, options: Options) -> None:
+    """Shows a page, until Ctrl-C."""
+    try:
+        from captioner_jax.web import serving
+    except ImportError as error:
+        raise UserError("--serve needs pip install 'captioner-jax[serve]'") from error
+    serving.serve(captioner, asked, options.host, options.port)
 
 
 def reader(options: Options) -> Callable[[Path | Address], Path | bytes]:

@@ -19,6 +19,7 @@ from captioner_jax.errors import UserError
 Positive = Annotated[int, Gt(0)]
 NotNegative = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
+Seed = Annotated[int, Ge(0), Lt(2**63)]
 Criterion = Literal["cider_d", "loss", "true"]
 
 # fmt: off
@@ -32,7 +33,7 @@ EncoderKind = Literal[
 # fmt: on
 
 Settings = TypeVar("Settings")
-STRICT = pydantic.ConfigDict(extra="forbid", strict=True)
+STRICT = pydantic.ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
@@ -222,7 +223,7 @@ class TrainConfig:
     """If set, the captioner is the exponential moving average of the weights, this share of it kept at each step."""
     label_smoothing: Share = 0.0
     """Probability mass spread evenly over the vocabulary (Szegedy et al. 2016)."""
-    seed: NotNegative = 0
+    seed: Seed = 0
     """Of parameters, dropout, shuffling and augmentation."""
     log_every: Positive = 50
     """Steps between lines of progress."""

@@ -64,7 +64,9 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
     kinds = Image.registered_extensions()
     try:
         with os.scandir(folder) as entries:
-            found = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+            found = sorted(
+                (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if not _is_pipe(entry)
+            )
     except OSError:
         yield folder  # whoever opens it learns what is wrong
         return
@@ -73,3 +75,8 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
             yield from _in_folder(folder / name, recursive)
         elif not is_folder and Path(name).suffix.lower() in kinds:
             yield folder / name
+
+
+def _is_pipe(entry: os.DirEntry[str]) -> bool:
+    """Is this no folder, file or link, but a named pipe or the like, at which a reader might wait for ever?"""
+    return not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink())

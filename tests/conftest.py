@@ -4,6 +4,8 @@ import jax
 import jaxtyping
 import pytest
 
+pytest_plugins = ["tests.browser"]
+
 jaxtyping.install_import_hook("captioner_jax", "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

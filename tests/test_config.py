@@ -1,6 +1,7 @@
 """Settings: files, overrides, and mistakes that are named."""
 
 import dataclasses
+import math
 
 import pytest
 
@@ -37,6 +38,11 @@ def test_a_configuration_survives_json():
         ({"modle": {}}, "unknown key modle; did you mean model"),
         ({"train": {"steps": "many"}}, r"train\.steps = 'many'"),
         ({"train": {"steps": 0}}, r"train\.steps = 0"),
+        (
+            {"train": {"seed": 2**63}},
+            r"train\.seed = 9223372036854775808: input should be less than 9223372036854775808",
+        ),
+        ({"train": {"learning_rate": math.inf}}, r"train\.learning_rate = inf: input should be a finite number"),
         ({"data": {"crop": 2.0}}, r"data\.crop = 2\.0"),
         ({"data": {"source": "flickr"}}, r"data\.source = 'flickr'"),
     ],

@@ -7,20 +7,14 @@ import sys
 import jax
 import numpy as np
 import pytest
-from flax import nnx
 from jax import export as jax_export
 
 from captioner_jax import export
-from captioner_jax.bundle import Bundle
 from captioner_jax.captioning import Captioner
-from captioner_jax.config import EncoderConfig, ModelConfig
-from captioner_jax.data.images import Preprocessing
-from captioner_jax.model.captioner import Captioner as Model
-from captioner_jax.text.tokenizer import train_words
 from tests.data.making import encoded, picture
+from tests.making import untrained
 
 pytest.importorskip("flatbuffers", reason="exports need the extra `export`")
-TOKENIZER = train_words(["a dog's ball is n't red", "two men (and one dog) run on the grass"], 1)
 FUSIONS = ("cross", "concat", "weighted")
 # Loads, runs and saves what is found, without this package.
 RELOAD = """
@@ -40,26 +34,12 @@ assert not {"flax", "safetensors", "tensorflow", "PIL"} & sys.modules.keys()
 """
 
 
-def make(fusion="cross", seed=3):
-    model = ModelConfig(
-        width=16,
-        heads=2,
-        feed_forward=32,
-        layers=2,
-        fusion=fusion,
-        encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)),
-    )
-    parameters = nnx.to_pure_dict(nnx.state(Model(model, len(TOKENIZER), rngs=nnx.Rngs(seed))))
-    parameters["decoder"]["embed"]["embedding"] *= 6  # so that words are told apart
-    return Bundle(model, Preprocessing(16), 9, TOKENIZER, parameters, {"test/cider_d": 0.5}, {})
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A captioner of each fusion, saved."""
     folder = tmp_path_factory.mktemp("captioners")
     for fusion in FUSIONS:
-        make(fusion).save(folder / fusion / "captioner")
+        untrained(fusion).save(folder / fusion / "captioner")
     return folder
 
 
@@ -75,7 +55,8 @@ def test_reloaded_without_this_package_it_finds_the_same(fusion, asked, saved, t
     np.save(tmp_path / "pixels.npy", pixels)
     arguments = [str(tmp_path / name) for name in ("export", "pixels.npy", "found")]
     subprocess.run([sys.executable, "-c", RELOAD, *arguments], check=True)
-    encode, search = map(jax.jit, export.programs(make(fusion), export.Generation(**json_of(tmp_path)["generation"])))
+    asked = export.Generation(**json_of(tmp_path)["generation"])
+    encode, search = map(jax.jit, export.programs(untrained(fusion), asked))
     for count in (3, 1):
         found = np.load(tmp_path / f"found{count}.npz")
         tokens, log_p, scores = search(encode(pixels[:count]), np.arange(count, dtype=np.uint32))

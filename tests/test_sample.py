@@ -76,6 +76,13 @@ def test_files_folders_patterns_and_lists_are_found(photos):
     ]
 
 
+def test_nobody_waits_at_a_pipe_in_a_folder(photos):
+    os.mkfifo(photos / "pipe.jpg")
+    (photos / "link.jpg").symlink_to("gone.jpg")
+    names = [str(path.relative_to(photos)) for path in find([str(photos)], True, [])]
+    assert names == sorted([*NAMES, "link.jpg"])
+
+
 def test_a_folder_that_may_not_be_read_is_told_with_the_pictures(photos, monkeypatch):
     (photos / "closed").mkdir()
     scandir = os.scandir
@@ -282,6 +289,10 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, capsys):
     [
         ([], "name images to caption"),
         (["photos", "--watch", "photos"], "name images to caption, or a folder to --watch"),
+        (["photos", "--serve"], "or --serve a page"),
+        (["--watch", "photos", "--serve"], "or --serve a page"),
+        (["--serve", "--output", "captions"], "--serve writes nothing"),
+        (["--serve", "--write-sidecars"], "--serve writes nothing"),
         (["--watch", "no/such"], "--watch no/such: there is no such folder"),
         (["photos", "--resume"], "goes on with an --output"),
         (["photos", "--resume", "--force", "--write-sidecars"], "take one of them"),

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le
 from jaxtyping import Array, Key
 
-from captioner_jax.config import STRICT, NotNegative, Positive
+from captioner_jax.config import STRICT, NotNegative, Positive, Seed
 from captioner_jax.errors import UserError
 from captioner_jax.generation import filters
 from captioner_jax.generation.constraints import (
@@ -59,7 +59,7 @@ class Generation:
     """Draw from the fewest words that hold this share of the probability."""
     min_p: Annotated[float, Gt(0), Le(1)] | None = None
     """Draw from words at least this share as likely as the likeliest."""
-    seed: NotNegative = 0
+    seed: Seed = 0
     """Of what is drawn; the same picture and seed give the same captions, whatever comes before or after."""
     min_length: NotNegative = 0
     """Words a caption has at least."""

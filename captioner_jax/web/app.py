@@ -1,0 +1,165 @@
+"""What the page asks of the captioner, over HTTP: a picture's bytes in, captions and looks out; nothing is kept.
+
+GET / and its style and script; GET /settings; POST /captions, whose body is an image file. Errors are JSON:
+{"error": why}.
+"""
+
+import asyncio
+import dataclasses
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import resources
+from typing import Annotated, Any
+
+import numpy as np
+from annotated_types import Gt, Le
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from captioner_jax.captioning import Captioner
+from captioner_jax.config import STRICT, Positive, Seed, validated
+from captioner_jax.data.images import ImageError
+from captioner_jax.errors import UserError
+from captioner_jax.fetching import LARGEST, MEBIBYTE
+from captioner_jax.generation.settings import Generation
+from captioner_jax.web.guard import CLOSE, Guard
+
+FILES = {
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+# Seconds for a picture to arrive in.
+PATIENCE = 60
+# The page shows up to so many captions, until it is told otherwise.
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What people choose in the page; all else is as the command line says."""
+
+    __pydantic_config__ = STRICT
+
+    beam: Annotated[Positive, Le(100)]
+    num_captions: Annotated[Positive, Le(100)]
+    temperature: Annotated[float, Gt(0), Le(100)] | None
+    seed: Seed
+
+
+def first_choice(asked: Generation) -> Choice:
+    """What the page begins with: as many captions as there are beams, up to five."""
+    count = asked.num_captions if asked.num_captions > 1 else min(SHOWN, asked.beam)
+    return Choice(asked.beam, count, asked.temperature, asked.seed)
+
+
+def make_app(captioner: Captioner, asked: Generation, name: str) -> Starlette:
+    """The application, for whoever asks for it as `name`, as localhost, or by an address in numbers.
+
+    The model answers one request at a time, in a thread of its own, and the others wait.
+    """
+    model = ThreadPoolExecutor(1)
+    first = first_choice(asked)
+
+    async def settings(_: Request) -> Response:
+        return JSONResponse({"choice": dataclasses.asdict(first), "largest": LARGEST})
+
+    async def captions(request: Request) -> Response:
+        choice = _choice(request.query_params, first)
+        as_chosen = dataclasses.replace(asked, **dataclasses.asdict(choice))
+        try:
+            picture = await _picture(request)
+            said = await asyncio.get_running_loop().run_in_executor(model, told, captioner, picture, as_chosen)
+        except asyncio.CancelledError as error:
+            raise HTTPException(503, "the program has been ended", CLOSE) from error
+        return Response(said, media_type="application/json")
+
+    routes = [Route(path, _file(*file)) for path, file in FILES.items()]
+    return Starlette(
+        routes=[*routes, Route("/settings", settings), Route("/captions", captions, methods=["POST"])],
+        middleware=[Middleware(Guard, name=name)],
+        exception_handlers={HTTPException: _refused, ImageError: _unreadable, UserError: _impossible},
+    )
+
+
+def told(captioner: Captioner, picture: bytes, asked: Generation) -> bytes:
+    """A picture's captions, the best first, and the best one token by token with its looks [L N T y x], as JSON.
+
+    An ensemble has no looks. Raises ImageError for a picture of no use, and UserError for settings that cannot be had.
+    """
+    ((_, captions),) = captioner.stream([picture], asked, 1)
+    if isinstance(captions, ImageError):
+        raise captions
+    if not captions:
+        raise UserError("what is asked for leaves no caption of this picture")
+    answer: dict[str, Any] = {"captions": [caption._asdict() for caption in captions], "looks": None}
+    if len(captioner.bundles) == 1:
+        explained = captioner.explain(picture, **dataclasses.asdict(asked))
+        answer["tokens"] = explained.tokens
+        answer["probabilities"] = explained.probabilities.tolist()
+        answer["looks"] = np.round(explained.looks.astype(float), 5).tolist()
+    return json.dumps(answer).encode()
+
+
+def _choice(query: Mapping[str, str], first: Choice) -> Choice:
+    """From `?settings={...}`, which may leave out what stays as it is at first. Raises UserError."""
+    try:
+        settings = json.loads(query.get("settings", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"settings are JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"settings are an object, not {settings!r}")
+    return validated(Choice, dataclasses.asdict(first) | settings, "settings")
+
+
+async def _picture(request: Request) -> bytes:
+    """The body, which is refused as soon as it is too much. Raises HTTPException."""
+    kind = request.headers.get("content-type", "")
+    if not kind.startswith("image/"):
+        raise HTTPException(415, f"this is no picture: {kind or 'of no type'}")
+    try:
+        async with asyncio.timeout(PATIENCE):
+            received = bytearray()
+            _refuse_more(int(request.headers.get("content-length", 0)))
+            async for piece in request.stream():
+                _refuse_more(len(received) + len(piece))
+                received += piece
+            return bytes(received)
+    except TimeoutError as error:
+        raise HTTPException(408, f"the picture did not arrive within {PATIENCE} seconds", CLOSE) from error
+    except ClientDisconnect as error:
+        raise HTTPException(400, "the picture did not arrive") from error  # which nobody hears
+
+
+def _refuse_more(size: int) -> None:
+    if size > LARGEST:
+        raise HTTPException(413, f"the file has more than {LARGEST // MEBIBYTE} MiB", CLOSE)
+
+
+def _file(name: str, kind: str):
+    """The endpoint of one file of this package."""
+    content = resources.files("captioner_jax.web").joinpath(name).read_bytes()
+
+    async def file(_: Request) -> Response:
+        return Response(content, media_type=kind)
+
+    return file
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+
+
+async def _unreadable(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 422)
+
+
+async def _impossible(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 400)

@@ -1,0 +1,101 @@
+"""`sample.py --serve`, from its first word to Ctrl-C."""
+
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import sample
+from captioner_jax.captioning import Captioner
+from captioner_jax.errors import UserError
+from captioner_jax.generation.settings import Generation
+from captioner_jax.web import serving
+from tests.data.making import encoded, picture
+from tests.making import untrained
+from tests.web.serving import send
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Stopped:
+    """Stands for a server that is ended by Ctrl-C."""
+
+    def run(self, listeners):
+        assert listeners[0].getsockname()[1]
+        raise KeyboardInterrupt
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """How the captioner was warmed up, when nothing more is done."""
+    asked = []
+    monkeypatch.setattr(serving, "told", lambda captioner, picture, settings: asked.append((picture, settings)))
+    monkeypatch.setattr(serving, "make_server", lambda app: Stopped())
+    return asked
+
+
+@pytest.mark.slow
+def test_it_answers_until_ctrl_c(tmp_path):
+    untrained().save(tmp_path / "captioner")
+    arguments = ["--serve", "--port", "0", "--captioner", str(tmp_path / "captioner"), "--beam", "3"]
+    command = [sys.executable, str(ROOT / "sample.py"), *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as program:
+        line = program.stderr.readline()
+        port = int(re.fullmatch(r"captions at http://127\.0\.0\.1:(\d+)/ ; Ctrl-C ends it\n", line)[1])
+        status, said = send(port, encoded(picture()), {})
+        with socket.create_connection(("127.0.0.1", port)) as sender:  # who would never come to an end
+            sender.sendall(b"POST /captions HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n")
+            sender.sendall(b"Content-Length: 9\r\n\r\n")
+            program.send_signal(signal.SIGINT)
+            out, err = program.communicate(timeout=30)
+            assert sender.recv(100).startswith(b"HTTP/1.1 503 ")
+    assert (status, len(said["captions"])) == (200, 3)
+    assert (program.returncode, out) == (0, "")
+    assert err == "ERROR:    Cancel 1 running task(s), timeout graceful shutdown exceeded\n"
+
+
+def test_the_first_picture_waits_for_no_compiler(told):
+    serving.serve(Captioner(untrained()), Generation(beam=3, prefix="a"), "127.0.0.1", 0)
+    ((picture, settings),) = told
+    assert picture.startswith(b"\x89PNG")
+    assert settings == Generation(beam=3, prefix="a", num_captions=3)
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "warned"),
+    [
+        ("127.0.0.1", "127.0.0.1", False),
+        ("localhost", "localhost", False),
+        ("0.0.0.0", "0.0.0.0", True),
+    ],
+)
+def test_other_machines_are_warned_of(host, address, warned, told, capsys):
+    serving.serve(Captioner(untrained()), Generation(), host, 0)
+    err = capsys.readouterr().err
+    assert f"captions at http://{address}:" in err
+    assert (f"warning: --host {host}: whoever reaches this machine can use the page" in err) == warned
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "message"),
+    [
+        ("127.0.0.1", None, "Address already in use"),
+        ("no.such.host.invalid", 0, "--host no.such.host.invalid --port 0: "),
+        ("127.0.0.1", 70_000, "--port 70000: "),
+        ("127.0.0.1", -1, "--port -1: "),
+    ],
+)
+def test_where_it_cannot_listen_it_says_so(host, port, message):
+    with serving.listen("127.0.0.1", 0) as taken, pytest.raises(UserError, match=re.escape(message)):
+        serving.listen(host, taken.getsockname()[1] if port is None else port)
+
+
+def test_what_it_cannot_do_without_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(sample.Captioner, "load", lambda *_: Captioner(untrained()))
+    monkeypatch.setitem(sys.modules, "captioner_jax.web", None)
+    assert sample.main(["--serve", "--captioner", "any"]) == 1
+    assert "pip install 'captioner-jax[serve]'" in capsys.readouterr().err
