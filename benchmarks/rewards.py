@@ -47,7 +47,7 @@ def main() -> None:
     score(*arguments).block_until_ready()
     result = {i: [" ".join(words)] for i, words in enumerate(candidates[: told.batch])}
     truth = {i: [" ".join(words) for words in captions] for i, captions in enumerate(references[: told.batch])}
-    both = lambda: score(*arguments).block_until_ready(), lambda: Cider().compute_score(truth, result)  # noqa: E731
+    both = lambda: score(*arguments).block_until_ready(), lambda: Cider().compute_score(truth, result)
     times = [[seconds(run) for run in both] for _ in range(told.repetitions)]
     here, official = (statistics.median(column) for column in zip(*times, strict=True))
     device = jax.devices()[0].device_kind

@@ -251,6 +251,8 @@ class SelfCriticalConfig:
     """What a caption's reward is compared with: the mean of the image's other captions, or the greedy caption's."""
     reward: Literal["cider_d", "true"] = "cider_d"
     """CIDEr-D against all captions of the image; or, of drawn scenes, 1 for what is true and complete, 0.5 for true."""
+    bleu_4: Annotated[float, Ge(0)] = 0.0
+    """With CIDEr-D: weight of the caption's BLEU-4 beside it."""
     cross_entropy: Share = 0.0
     """Weight of the cross-entropy on the image's captions, in the place of as much of the rewards'."""
     entropy: Annotated[float, Ge(0)] = 0.0

@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from captioner_jax.evaluation.cider import SIGMA
+from captioner_jax.evaluation.compiled_ngrams import counts, filled, length
 from captioner_jax.evaluation.ngram_table import NgramTable
 from captioner_jax.evaluation.ngrams import ORDERS
-from captioner_jax.text.special import PAD
 
 # Images whose norms are computed at a time.
 CHUNK = 1024
@@ -31,7 +31,7 @@ class CompiledCiderD(NamedTuple):
     @staticmethod
     def of(references: Sequence[Sequence[Sequence[int]]]) -> "CompiledCiderD":
         """Of images' references as word ids other than PAD. Document frequencies are those of these images."""
-        table, words = NgramTable.of(references), jnp.asarray(_filled(references))
+        table, words = NgramTable.of(references), jnp.asarray(filled(references))
         norms = [_norms(table, words[at : at + CHUNK]) for at in range(0, len(words), CHUNK)]
         number = np.fromiter(map(len, references), np.float32)
         return CompiledCiderD(table, words, jnp.concatenate(norms), jnp.asarray(number))
@@ -47,46 +47,20 @@ class CompiledCiderD(NamedTuple):
         where h_i(s) is how often caption s has the n-gram that begins at place i of the candidate.
         """
         words, norms = self.words[images][:, None], self.norms[images][:, None]
-        in_own = _counts(candidates, candidates)
-        in_reference = _counts(candidates[:, :, None], words)
+        in_own = counts(candidates, candidates)
+        in_reference = counts(candidates[:, :, None], words)
         cosines = jnp.zeros((*candidates.shape[:2], words.shape[2]))
         for n, weight in enumerate(self.table.weights(candidates)):
             h, r, square = in_own[n][:, :, None], in_reference[n], (weight**2)[:, :, None]
             dots = (jnp.minimum(h, r) * r / jnp.maximum(h, 1) * square).sum(-1)
             both = jnp.sqrt((h * square).sum(-1)) * norms[..., n]
             cosines += jnp.where(both > 0, dots / jnp.where(both > 0, both, 1), 0) / ORDERS
-        longer = _length(candidates)[:, :, None] - _length(words)
+        longer = length(candidates)[:, :, None] - length(words)
         cosines *= jnp.exp(-(longer.astype(jnp.float32) ** 2) / (2 * SIGMA**2))
         return 10 * cosines.sum(-1) / self.number[images][:, None]
 
 
 @jax.jit
 def _norms(table: NgramTable, words: Int[Array, "I R U"]) -> Float[Array, "I R n"]:
-    counts, weights = _counts(words, words), table.weights(words)
-    return jnp.stack([jnp.sqrt((h * w**2).sum(-1)) for h, w in zip(counts, weights, strict=True)], axis=-1)
-
-
-def _counts(a: Int[Array, "*#B T"], b: Int[Array, "*#B U"]) -> list[Float[Array, "*B _"]]:
-    """How often b has the n-gram that begins at each place of a, for n = 1 ... ORDERS; 0 where that is no n-gram."""
-    same = (b[..., :, None] == a[..., None, :]) & (a != PAD)[..., None, :]
-    longer, counts = same, []
-    for n in range(1, min(ORDERS, a.shape[-1]) + 1):
-        if n > 1:
-            longer = longer[..., :-1, :-1] & same[..., n - 1 :, n - 1 :]
-        counts.append(longer.sum(-2, dtype=jnp.int16).astype(jnp.float32))  # short numbers: several at a time
-    return counts
-
-
-def _length(words: Int[Array, "*B T"]) -> Int[Array, "*B"]:
-    return (words != PAD).sum(-1)
-
-
-def _filled(references: Sequence[Sequence[Sequence[int]]]) -> Int[np.ndarray, "I R U"]:
-    """As one array, PAD after what is shorter; U is ORDERS at least."""
-    most = max(map(len, references))
-    longest = max([ORDERS, *(len(caption) for captions in references for caption in captions)])
-    words = np.full((len(references), most, longest), PAD, np.int32)
-    for image, captions in enumerate(references):
-        for number, caption in enumerate(captions):
-            words[image, number, : len(caption)] = caption
-    return words
+    both = zip(counts(words, words), table.weights(words), strict=True)
+    return jnp.stack([jnp.sqrt((h * w**2).sum(-1)) for h, w in both], axis=-1)

@@ -16,6 +16,7 @@ from captioner_jax.data.shapes.scene import Scene
 from captioner_jax.data.shapes.truth import judge
 from captioner_jax.data.source import Source
 from captioner_jax.errors import UserError
+from captioner_jax.evaluation.compiled_bleu import sentence_bleu_4
 from captioner_jax.evaluation.compiled_cider import CompiledCiderD
 from captioner_jax.text.special import END
 from captioner_jax.text.tokenizer import Tokenizer
@@ -31,7 +32,7 @@ class Reward(Protocol):
 def make_reward(config: SelfCriticalConfig, train: Source, tokenizer: Tokenizer) -> Reward:
     """As configured. Raises UserError where nobody knows what is true of the images."""
     if config.reward == "cider_d":
-        return CiderDReward.of(train, tokenizer)
+        return CiderDReward.of(train, tokenizer, config.bleu_4)
     if train[0].facts is None:
         raise UserError("self_critical.reward: nobody knows what is true of these images; take cider_d")
     return TruthReward(train, tokenizer)
@@ -40,24 +41,29 @@ def make_reward(config: SelfCriticalConfig, train: Source, tokenizer: Tokenizer)
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class CiderDReward:
-    """CIDEr-D against the captions of the training images, whose document frequencies count.
+    """CIDEr-D against the captions of the training images, whose document frequencies count, and BLEU-4 if it weighs.
 
     END is a word of all of them, so that a caption that stops after "with a" has fewer n-grams of people's than one
     that comes to an end. Words that the captioner does not know are told apart, as they are in an evaluation.
     """
 
     scorer: CompiledCiderD
+    bleu_4: float = dataclasses.field(default=0.0, metadata={"static": True})
+    """Its weight."""
 
     @staticmethod
-    def of(train: Source, tokenizer: Tokenizer) -> "CiderDReward":
+    def of(train: Source, tokenizer: Tokenizer, bleu_4: float = 0.0) -> "CiderDReward":
         """Prepares the captions of a split."""
         captions = list(train.captions())
         ids = iter(tokenizer.encode_apart([caption for some in captions for caption in some]))
-        return CiderDReward(CompiledCiderD.of([[[*next(ids), END] for _ in some] for some in captions]))
+        return CiderDReward(CompiledCiderD.of([[[*next(ids), END] for _ in some] for some in captions]), bleu_4)
 
     def __call__(self, tokens: Int[Array, "B K T"], images: Int[Array, " B"]) -> Float[Array, "B K"]:
         """On the device."""
-        return self.scorer.score(tokens, images)
+        worth = self.scorer.score(tokens, images)
+        if self.bleu_4:
+            worth += self.bleu_4 * sentence_bleu_4(tokens, self.scorer.words[images])
+        return worth
 
 
 @jax.tree_util.register_static
