@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8, UInt32
 from PIL import Image
@@ -19,9 +20,14 @@ from captioner_jax.bundle import Bundle
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError, open_image, to_square, upright
 from captioner_jax.errors import UserError
-from captioner_jax.explain.looks import Reading, make_reader
-from captioner_jax.generation.search import Found
-from captioner_jax.generation.settings import Generation, make_search
+from captioner_jax.explain.evidence import make_evidence
+from captioner_jax.explain.explained import Alternative, Explained, Grounds
+from captioner_jax.explain.reading import make_reader
+from captioner_jax.explain.tree import Branch, grow
+from captioner_jax.generation.caption import Caption
+from captioner_jax.generation.ensemble import Ensemble
+from captioner_jax.generation.search import Beams, Found
+from captioner_jax.generation.settings import Generation, make_recorder, make_search
 from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
 from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS
 
@@ -32,26 +38,8 @@ Square = UInt8[np.ndarray, "Y X 3"]
 """What the model sees of a picture."""
 # Images at a time.
 BATCH = 16
-
-
-class Caption(NamedTuple):
-    """A caption, the score it was ranked by, and its log-probability in nats."""
-
-    text: str
-    score: float
-    log_p: float
-
-
-class Explained(NamedTuple):
-    """A caption token by token, END last: how likely each was, and where each head of each layer looked for it.
-
-    The looks of a head at the y x cells sum to 1, but under concatenation to less, since there the rest goes to words.
-    """
-
-    caption: Caption
-    tokens: list[str]
-    probabilities: Float[np.ndarray, " T"]
-    looks: Float[np.ndarray, "L N T y x"]
+# Tokens told beside each that was written.
+ALTERNATIVES = 6
 
 
 class Captioner:
@@ -61,6 +49,8 @@ class Captioner:
     captioner.caption(["dog.jpg", image], beam=5)            the best caption of each
     captioner.captions("dog.jpg", num_captions=3)            three of each, with their log-probabilities
     captioner.explain("dog.jpg").looks                       where each head looked for each word
+    captioner.grounds("dog.jpg").occlusion                   what each word loses without each cell of the image
+    captioner.search_tree("dog.jpg")                         what the search considered
 
     Keywords are the settings in `generation.settings.Generation`. Each way of asking is compiled once. Several
     directories are an ensemble, which writes by the mean of their probabilities.
@@ -77,7 +67,9 @@ class Captioner:
         self.image_size = first.preprocessing.image_size
         self.max_length = min(one.max_length for one in bundles)
         self._writer = functools.lru_cache(maxsize=8)(self._make_writer)
-        self._reader = functools.cache(self._make_reader)
+        self._recorder = functools.lru_cache(maxsize=8)(self._make_recorder)
+        self._reader = functools.cache(lambda: make_reader(self._untrained, ALTERNATIVES))
+        self._evidence = functools.cache(lambda: make_evidence(self._untrained))
 
     @classmethod
     def load(cls, directory: str | os.PathLike[str], *others: str | os.PathLike[str]) -> "Captioner":
@@ -114,22 +106,36 @@ class Captioner:
         Raises as `captions`, and UserError for an ensemble, which looks with several models' eyes, and where
         constraints leave no caption.
         """
-        if len(self.bundles) > 1:
-            raise UserError("an ensemble cannot be explained: ask one of its captioners")
-        settings = validated(Generation, asked, "settings")
-        square = _square(picture, lambda picture: picture, self.image_size)
-        if isinstance(square, ImageError):
-            raise square
-        pixels, parameters = square[None], [self.bundles[0].parameters]
-        found = self._writer(settings)(parameters, pixels, image_keys(settings.seed, _numbers(pixels)))
-        captions = self._captions(*(np.asarray(x)[0] for x in found))
-        if not captions:
-            raise UserError("what is asked for leaves no caption of this picture")
-        reading = self._reader()(parameters[0], pixels, found.tokens[:, 0])
-        tokens = [int(i) for i in found.tokens[0, 0] if i != PAD]
-        names = [SPECIAL_TOKENS[END] if i == END else self.tokenizer.decode([i]) for i in tokens]
-        log_p, looks = (np.asarray(x)[0] for x in reading)
-        return Explained(captions[0], names, np.exp(log_p[: len(tokens)]), looks[:, :, : len(tokens)])
+        written = self._written(picture, asked)
+        log_p, likeliest, likeliest_log_p, looks, looks_back = (
+            np.asarray(x)[0] for x in self._reader()(self.bundles[0].parameters, written.pixels, written.tokens[None])
+        )
+        length = len(written.names)
+        alternatives = [
+            [Alternative(self._name(i), float(np.exp(p))) for i, p in zip(*row, strict=True) if np.isfinite(p)]
+            for row in zip(likeliest[:length], likeliest_log_p[:length], strict=True)
+        ]
+        return Explained(
+            written.caption,
+            written.names,
+            np.exp(log_p[:length]),
+            alternatives,
+            looks[:, :, :length],
+            looks_back[:, :, :length, :length],
+        )
+
+    def grounds(self, picture: Picture, **asked: Any) -> Grounds:
+        """What each token of the same caption rests on, judged in four ways. Raises alike."""
+        written = self._written(picture, asked)
+        maps = self._evidence()(self.bundles[0].parameters, written.pixels, written.tokens[None])
+        return Grounds(*(np.asarray(x)[0, : len(written.names)] for x in maps))
+
+    def search_tree(self, picture: Picture, **asked: Any) -> list[Branch]:
+        """All that the search of the same caption considered. Raises alike, and UserError where words are drawn."""
+        record = self._recorder(validated(Generation, asked, "settings"))
+        written = self._written(picture, asked)
+        steps = record(self.bundles[0].parameters, written.pixels)
+        return grow(np.asarray(steps.tokens)[0], np.asarray(steps.log_p)[0], written.tokens, self._name)
 
     def stream(
         self,
@@ -161,8 +167,33 @@ class Captioner:
         search = make_search(asked, self.tokenizer, self.max_length)
         return make_asked_writer([Untrained(one.graphdef, one.preprocessing) for one in self.bundles], search)
 
-    def _make_reader(self) -> Callable[..., Reading]:
-        return make_reader(Untrained(self.bundles[0].graphdef, self.bundles[0].preprocessing))
+    def _make_recorder(self, asked: Generation) -> Callable[..., Beams]:
+        record = make_recorder(asked, self.tokenizer, self.max_length)
+        return jax.jit(lambda parameters, pixels: record(Ensemble([self._untrained.voice(parameters, pixels)])))
+
+    @property
+    def _untrained(self) -> Untrained:
+        return Untrained(self.bundles[0].graphdef, self.bundles[0].preprocessing)
+
+    def _written(self, picture: Picture, asked: dict[str, Any]) -> "_Written":
+        if len(self.bundles) > 1:
+            raise UserError("an ensemble cannot be explained: ask one of its captioners")
+        settings = validated(Generation, asked, "settings")
+        square = _square(picture, lambda picture: picture, self.image_size)
+        if isinstance(square, ImageError):
+            raise square
+        pixels = square[None]
+        found = self._writer(settings)(
+            [self.bundles[0].parameters], pixels, image_keys(settings.seed, _numbers(pixels))
+        )
+        tokens, log_p, scores = (np.asarray(x)[0] for x in found)
+        captions = self._captions(tokens, log_p, scores)
+        if not captions:
+            raise UserError("what is asked for leaves no caption of this picture")
+        return _Written(pixels, tokens[0], [self._name(i) for i in tokens[0] if i != PAD], captions[0])
+
+    def _name(self, token: int | np.integer) -> str:
+        return SPECIAL_TOKENS[END] if token == END else self.tokenizer.decode([int(token)])
 
     def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Any, list[Caption] | ImageError]]:
         tokens, log_p, scores = map(np.asarray, found)
@@ -176,6 +207,15 @@ class Captioner:
         """Of one picture; none of those that have come to a dead end."""
         found = zip(tokens, scores, log_p, strict=True)
         return [Caption(self.tokenizer.decode(t), float(s), float(p)) for t, s, p in found if np.isfinite(s)]
+
+
+class _Written(NamedTuple):
+    """The best caption of one picture, as tokens, PAD included, and their names without it."""
+
+    pixels: UInt8[np.ndarray, "1 Y X 3"]
+    tokens: Int[np.ndarray, " T"]
+    names: list[str]
+    caption: Caption
 
 
 class _Batch(list[tuple[Any, Square | ImageError]]):

@@ -1,1 +1,1 @@
-"""What a captioner looked at."""
+"""Where a captioner looked, what it depends on, and how far the one tells of the other."""

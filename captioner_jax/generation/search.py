@@ -126,6 +126,49 @@ def beam_search(
     search. `selection` says which candidates live on; if it is None, the K best of all.
     """
     selection = selection or Best(beams)
+    step = _beam_step(ensemble, constraints, normaliser, selection)
+    end = _until_done(step, _all_beams(ensemble, length, selection))
+    scores = end.log_p / normaliser(end.lengths.astype(jnp.float32))
+    best = jnp.argsort(-scores, axis=1)[:, :beams]
+    return Found(_reorder(end.tokens, best), *(jnp.take_along_axis(x, best, axis=1) for x in (end.log_p, scores)))
+
+
+class Beams(NamedTuple):
+    """The K captions that a search has in hand after each of its steps, T of them; minus infinity: an empty place."""
+
+    tokens: Int[Array, "B T K T"]
+    log_p: Float[Array, "B T K"]
+
+
+def beam_steps(
+    ensemble: Ensemble,
+    length: int,
+    beams: int,
+    constraints: Sequence[Constraint] = (),
+    normaliser: Normaliser = length_power(0.7),  # noqa: B008
+    selection: Selection | None = None,
+) -> Beams:
+    """All that `beam_search` went through, for those who want to see it."""
+    selection = selection or Best(beams)
+    step = _beam_step(ensemble, constraints, normaliser, selection)
+
+    def recorded(state: _Captions, _: None) -> tuple[_Captions, Beams]:
+        state = step(state)
+        return state, Beams(state.tokens, state.log_p)
+
+    _, steps = jax.lax.scan(recorded, _all_beams(ensemble, length, selection), length=length)
+    return Beams(*(jnp.moveaxis(x, 0, 1) for x in steps))
+
+
+def _all_beams(ensemble: Ensemble, length: int, selection: Selection) -> _Captions:
+    first = jnp.where(selection.begins, 0.0, -jnp.inf)
+    return _start(ensemble, length, jnp.broadcast_to(first, (ensemble.images, selection.begins.size)))
+
+
+def _beam_step(
+    ensemble: Ensemble, constraints: Sequence[Constraint], normaliser: Normaliser, selection: Selection
+) -> Callable[[_Captions], _Captions]:
+    """One more word for each beam, or a place among them lost to another's."""
     images = ensemble.images
 
     def step(state: _Captions) -> _Captions:
@@ -147,11 +190,7 @@ def beam_search(
             caches=[Cache([_reorder_cache(layer, parent) for layer in c.layers], c.length) for c in caches],
         )
 
-    first = jnp.broadcast_to(jnp.where(selection.begins, 0.0, -jnp.inf), (images, selection.begins.size))
-    end = _until_done(step, _start(ensemble, length, first))
-    scores = end.log_p / normaliser(end.lengths.astype(jnp.float32))
-    best = jnp.argsort(-scores, axis=1)[:, :beams]
-    return Found(_reorder(end.tokens, best), *(jnp.take_along_axis(x, best, axis=1) for x in (end.log_p, scores)))
+    return step
 
 
 def different(found: Found, count: int) -> Found:

@@ -22,7 +22,17 @@ from captioner_jax.generation.constraints import (
     repeats_cost,
 )
 from captioner_jax.generation.ensemble import Ensemble
-from captioner_jax.generation.search import Found, beam_search, different, gnmt_penalty, length_power, sample
+from captioner_jax.generation.search import (
+    Beams,
+    Found,
+    Normaliser,
+    beam_search,
+    beam_steps,
+    different,
+    gnmt_penalty,
+    length_power,
+    sample,
+)
 from captioner_jax.generation.selection import Banks, Best, Diverse, Selection
 from captioner_jax.text.endings import BAD_ENDINGS
 from captioner_jax.text.special import UNKNOWN
@@ -89,20 +99,37 @@ def make_search(asked: Generation, tokenizer: Tokenizer, length: int) -> Search:
 
     Raises UserError where what is asked for contradicts itself, or names words that the captioner does not know.
     """
-    words = length - 1 if asked.max_length is None else asked.max_length
-    _check(asked, words, length)
-    constraints = _constraints(asked, tokenizer, words)
+    words, constraints = _asked_of_words(asked, tokenizer, length)
     if asked.draws:
         drawn = _filters(asked)
         count = 1 if asked.num_captions == 1 else DRAWN_FOR_ONE * asked.num_captions
         return lambda ensemble, keys: different(
             sample(ensemble, words + 1, count, keys, constraints, drawn), asked.num_captions
         )
-    normaliser = (length_power if asked.length_penalty == "power" else gnmt_penalty)(asked.length_alpha)
-    selection = _selection(asked, tokenizer)
+    normaliser, selection = _normaliser(asked), _selection(asked, tokenizer)
     return lambda ensemble, _: different(
         beam_search(ensemble, words + 1, asked.beam, constraints, normaliser, selection), asked.num_captions
     )
+
+
+def make_recorder(asked: Generation, tokenizer: Tokenizer, length: int) -> Callable[[Ensemble], Beams]:
+    """The steps of the same search; to be jitted. Raises UserError as `make_search`, and where there are no beams."""
+    if asked.draws:
+        raise UserError("words are drawn at random (temperature, top_k, top_p, min_p), and there is no search to show")
+    words, constraints = _asked_of_words(asked, tokenizer, length)
+    normaliser, selection = _normaliser(asked), _selection(asked, tokenizer)
+    return lambda ensemble: beam_steps(ensemble, words + 1, asked.beam, constraints, normaliser, selection)
+
+
+def _asked_of_words(asked: Generation, tokenizer: Tokenizer, length: int) -> tuple[int, list[Constraint]]:
+    """How many words a caption may have, and what else is asked of them."""
+    words = length - 1 if asked.max_length is None else asked.max_length
+    _check(asked, words, length)
+    return words, _constraints(asked, tokenizer, words)
+
+
+def _normaliser(asked: Generation) -> Normaliser:
+    return (length_power if asked.length_penalty == "power" else gnmt_penalty)(asked.length_alpha)
 
 
 def _check(asked: Generation, words: int, length: int) -> None:

@@ -62,7 +62,12 @@ def attention(
     mask: Bool[Array, "#B #N #T S"] | None = None,
 ) -> Float[Array, "B T N H"]:
     r"""$$\mathrm{Attention}(Q, K, V) = \mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right) V$$ (equation 1)."""
-    return jnp.einsum("bnts,bsnh->btnh", attention_weights(q, k, mask).astype(v.dtype), v)
+    return read(attention_weights(q, k, mask), v)
+
+
+def read(weights: Float[Array, "B N T S"], v: Float[Array, "B S N H"]) -> Float[Array, "B T N H"]:
+    r"""$$A V$$: what each head reads by its weights A."""
+    return jnp.einsum("bnts,bsnh->btnh", weights.astype(v.dtype), v)
 
 
 class MultiHeadAttention(nnx.Module):

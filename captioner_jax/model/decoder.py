@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import KeyValue, causal_mask, padding_mask
-from captioner_jax.model.fusion import make_block
+from captioner_jax.model.fusion import Looks, make_block
 from captioner_jax.model.layers import dropout
 from captioner_jax.model.position import sinusoids
 
@@ -63,18 +63,26 @@ class Decoder(nnx.Module):
             x, _ = block(x, source, mask, rngs=rngs)
         return self.embed.attend(self.norm(x))
 
-    def looks(
-        self, inputs: Int[Array, "B T"], is_word: Bool[Array, "B T"], memory: list[KeyValue]
-    ) -> Float[Array, "B L N T S"]:
-        """How much each head of each layer looks at each cell where it tells what follows each position."""
+    def watched(
+        self,
+        inputs: Int[Array, "B T"],
+        is_word: Bool[Array, "B T"],
+        cells: Float[Array, "B S D"],
+        is_cell: Bool[Array, "B S"],
+        nudges: list[Looks] | None = None,
+    ) -> tuple[Float[Array, "B T V"], list[Looks]]:
+        """As the call, of a memory that is not projected yet and may lack cells; and where each layer's heads looked.
+
+        Written out for those who ask how a caption came about; `nudges` are added to the weights of each layer.
+        """
         length = inputs.shape[1]
         mask = causal_mask(length) & padding_mask(is_word)
         x = self.words(inputs, jnp.arange(length))
-        shares = []
-        for block, source in zip(self.blocks, memory, strict=True):
-            shares.append(block.looks(x, source, mask))
-            x, _ = block(x, source, mask)
-        return jnp.stack(shares, axis=1)
+        looks = []
+        for block, nudge in zip(self.blocks, nudges or [None] * len(self.blocks), strict=True):
+            x, cells, shares = block.watched(x, cells, mask, is_cell, nudge)
+            looks.append(shares)
+        return self.embed.attend(self.norm(x)), looks
 
     def step(
         self, words: Int[Array, " BK"], memory: list[KeyValue], cache: Cache

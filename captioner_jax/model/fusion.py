@@ -11,6 +11,7 @@ Architecture", equation of the Pre-LN block in table 1.
 """
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,28 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, MultiHeadAttention, attention_weights
+from captioner_jax.model.attention import KeyValue, MultiHeadAttention, attention_weights, padding_mask, read
 from captioner_jax.model.layers import FeedForward, dropout
+
+
+class Looks(NamedTuple):
+    """Where each head of a block looks, as shares: words at words, words at cells, cells at cells.
+
+    `among` is None where cells look at nothing and stay as they are. Words then look at words first and at cells next,
+    with shares that sum to 1 each time; else at both at once, and the two sum to 1 together.
+    """
+
+    words: Float[Array, "B N T T"]
+    cells: Float[Array, "B N T S"]
+    among: Float[Array, "B N S S"] | None
+
+
+class Watched(NamedTuple):
+    """A block's words and cells as they leave it, and where its heads looked."""
+
+    words: Float[Array, "B T D"]
+    cells: Float[Array, "B S D"]
+    looks: Looks
 
 
 class CrossBlock(nnx.Module):
@@ -61,18 +82,36 @@ class CrossBlock(nnx.Module):
         x = x + dropout(self.mlp(self.norm_3(x)), self.dropout, rngs)
         return x, words
 
-    def looks(
-        self, x: Float[Array, "B T D"], memory: KeyValue, mask: Bool[Array, "#B 1 T T"]
-    ) -> Float[Array, "B N T S"]:
-        """How much each head looks at each cell from each of T positions: shares that sum to 1 over the cells."""
+    def watched(
+        self,
+        x: Float[Array, "B T D"],
+        cells: Float[Array, "B S D"],
+        mask: Bool[Array, "#B 1 T T"],
+        is_cell: Bool[Array, "B S"],
+        nudge: Looks | None = None,
+    ) -> Watched:
+        """`meet` and the block itself, with all weights written out, of a memory from which cells may be missing.
+
+        `nudge` is added to the weights, for derivatives by them.
+        """
         h = self.norm_1(x)
-        x = x + self.self_attention(h, self.self_attention.project(h), mask)
-        return attention_weights(self.cross_attention.queries(self.norm_2(x)), memory.keys)
+        words, memory = self.self_attention.project(h), self.cross_attention.project(cells)
+        at_words = _nudged(attention_weights(self.self_attention.queries(h), words.keys, mask), nudge and nudge.words)
+        x = x + self.self_attention.merge(read(at_words, words.values))
+        h = self.norm_2(x)
+        at_cells = attention_weights(self.cross_attention.queries(h), memory.keys, padding_mask(is_cell))
+        at_cells = _nudged(at_cells, nudge and nudge.cells)
+        x = x + self.fuse(self.cross_attention.merge(read(at_cells, memory.values)), h)
+        return Watched(x + self.mlp(self.norm_3(x)), cells, Looks(at_words, at_cells, None))
 
     def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
-        """Cross-attention of B*K sequences to B memories: the K beams of an image are but more queries of it."""
+        """The fusion of B*K sequences with B memories: the K beams of an image are but more queries of it."""
         images, width = memory.keys.shape[0], x.shape[-1]
-        return self.cross_attention(x.reshape(images, -1, width), memory).reshape(x.shape)
+        return self.fuse(self.cross_attention(x.reshape(images, -1, width), memory).reshape(x.shape), x)
+
+    def fuse(self, seen: Float[Array, "BK T D"], x: Float[Array, "BK T D"]) -> Float[Array, "BK T D"]:
+        """What words x take from what they saw by cross-attention: all of it."""
+        return seen
 
 
 class WeightedBlock(CrossBlock):
@@ -91,9 +130,8 @@ class WeightedBlock(CrossBlock):
         self.w_f = nnx.Linear(config.width, config.width, use_bias=False, rngs=rngs)
         self.w_t = nnx.Linear(config.width, config.width, rngs=rngs)
 
-    def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
-        """The fusion of B*K sequences with B memories."""
-        seen = super().look(x, memory)
+    def fuse(self, seen: Float[Array, "BK T D"], x: Float[Array, "BK T D"]) -> Float[Array, "BK T D"]:
+        """g F + (1 - g) T."""
         gate = self.gate(seen, x)
         return gate * seen + (1 - gate) * x
 
@@ -108,15 +146,15 @@ class SigmoidBlock(WeightedBlock):
     What it adds to the words lies between 0 and 1 and is a joint feature of image and word, not a share of either.
     """
 
-    def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
-        """The fusion of B*K sequences with B memories."""
-        return self.gate(CrossBlock.look(self, x, memory), x)
+    def fuse(self, seen: Float[Array, "BK T D"], x: Float[Array, "BK T D"]) -> Float[Array, "BK T D"]:
+        """g alone."""
+        return self.gate(seen, x)
 
 
 class ConcatBlock(nnx.Module):
     r"""One self-attention over [F; T] and a feed-forward, for cells and words alike.
 
-    Cells see each other; words see all cells and the words before (`prefix_mask`): the prefix of Liu et al. 2018,
+    Cells see each other; words see all cells and the words before (`joint_mask`): the prefix of Liu et al. 2018,
     "Generating Wikipedia by Summarizing Long Sequences", and of Dong et al. 2019, "Unified Language Model
     Pre-training", figure 1. Since cells see no word, they pass through the block once an image (`meet`), and words then
     attend to their keys and values as they do to those of earlier words.
@@ -155,16 +193,27 @@ class ConcatBlock(nnx.Module):
         x = x + dropout(self.mlp(self.norm_2(x)), self.dropout, rngs)
         return x, words
 
-    def looks(
-        self, x: Float[Array, "B T D"], memory: KeyValue, mask: Bool[Array, "#B 1 T T"]
-    ) -> Float[Array, "B N T S"]:
-        """As in `CrossBlock`; the shares sum to less than 1, since the rest goes to words."""
-        h = self.norm_1(x)
-        words = self.self_attention.project(h)
-        of_cells, _ = weights_of_both(
-            self.self_attention.queries(h)[:, None], memory, words.keys[:, None], mask[:, None]
-        )
-        return of_cells[:, 0]
+    def watched(
+        self,
+        x: Float[Array, "B T D"],
+        cells: Float[Array, "B S D"],
+        mask: Bool[Array, "#B 1 T T"],
+        is_cell: Bool[Array, "B S"],
+        nudge: Looks | None = None,
+    ) -> Watched:
+        """As in `CrossBlock`, and as the one self-attention over [F; T] that it is."""
+        both = jnp.concatenate([cells, x], axis=1)
+        h = self.norm_1(both)
+        source, split = self.self_attention.project(h), cells.shape[1]
+        weights = attention_weights(self.self_attention.queries(h), source.keys, joint_mask(is_cell, mask))
+        at_words = _nudged(weights[:, :, split:, split:], nudge and nudge.words)
+        at_cells = _nudged(weights[:, :, split:, :split], nudge and nudge.cells)
+        among = _nudged(weights[:, :, :split, :split], nudge and nudge.among)
+        of_cells, of_words = source.values[:, :split], source.values[:, split:]
+        heads = [read(among, of_cells), read(at_cells, of_cells) + read(at_words, of_words)]
+        both = both + self.self_attention.merge(jnp.concatenate(heads, axis=1))
+        both = both + self.mlp(self.norm_2(both))
+        return Watched(both[:, split:], both[:, :split], Looks(at_words, at_cells, among))
 
 
 Block = CrossBlock | ConcatBlock
@@ -183,11 +232,13 @@ def make_block(config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
             return ConcatBlock(config, rngs=rngs)
 
 
-def prefix_mask(cells: int, words: int) -> Bool[Array, "1 1 L L"]:
-    """Over [F; T], L = cells + words positions: a cell sees all cells, a word these and the words up to itself."""
-    at = jnp.arange(cells + words)
-    is_cell, is_word, before = at[None, :] < cells, at[:, None] >= cells, at[None, :] <= at[:, None]
-    return (is_cell | (is_word & before))[None, None]
+def joint_mask(is_cell: Bool[Array, "B S"], mask: Bool[Array, "#B 1 T T"]) -> Bool[Array, "B 1 U U"]:
+    """Over [F; T], U = S + T positions: a cell sees all cells, a word these and the words that its mask lets it see."""
+    (batch, cells), words = is_cell.shape, mask.shape[-1]
+    at_cells = jnp.broadcast_to(padding_mask(is_cell), (batch, 1, cells + words, cells))
+    at_words = jnp.broadcast_to(mask, (batch, 1, words, words))
+    at_words = jnp.concatenate([jnp.zeros((batch, 1, cells, words), bool), at_words], axis=2)
+    return jnp.concatenate([at_cells, at_words], axis=3)
 
 
 def attention_to_both(
@@ -221,3 +272,7 @@ def weights_of_both(
 
 def _with_past(new: KeyValue, past: KeyValue | None, start: Int[Array, ""] | int) -> KeyValue:
     return new if past is None else past.write(new, jnp.asarray(start))
+
+
+def _nudged(weights: Float[Array, "*shape"], by: Float[Array, "*shape"] | None) -> Float[Array, "*shape"]:
+    return weights if by is None else weights + by

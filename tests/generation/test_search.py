@@ -13,7 +13,7 @@ from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.generation import constraints as c
 from captioner_jax.generation.ensemble import Ensemble, Voice, alone
 from captioner_jax.generation.filters import temperature, top_k
-from captioner_jax.generation.search import beam_search, gnmt_penalty, greedy, length_power, sample
+from captioner_jax.generation.search import beam_search, beam_steps, gnmt_penalty, greedy, length_power, sample
 from captioner_jax.generation.selection import Banks, Best, Diverse
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END, PAD, START
@@ -83,6 +83,16 @@ def test_exhaustive(captioner, images, name):
         np.testing.assert_allclose(found.scores[i, :5], scores[order[:5]], rtol=1e-4)
         np.testing.assert_allclose(found.log_p[i, :5], log_p[order[:5]], rtol=1e-4)
         np.testing.assert_array_equal(found.tokens[i, 0], captions[order[0]])
+
+
+def test_the_last_of_its_steps_is_what_a_search_finds(captioner, images):
+    found, steps = (search(ensemble(captioner, images), 5, 4) for search in (beam_search, beam_steps))
+    assert steps.tokens.shape == (2, 5, 4, 5)
+    for i in range(2):
+        last = {tuple(map(int, w)): float(p) for w, p in zip(steps.tokens[i, -1], steps.log_p[i, -1], strict=True)}
+        assert last == {tuple(map(int, w)): float(p) for w, p in zip(found.tokens[i], found.log_p[i], strict=True)}
+        for step in range(5):
+            assert (steps.tokens[i, step, :, step + 1 :] == PAD).all()
 
 
 # Constraints on captions of up to four words and an end, and whether a list of words keeps them.

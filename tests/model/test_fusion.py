@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, attention, attention_weights, causal_mask
-from captioner_jax.model.fusion import CrossBlock, attention_to_both, make_block, prefix_mask
+from captioner_jax.model.attention import KeyValue, attention, causal_mask
+from captioner_jax.model.fusion import attention_to_both, joint_mask, make_block
 
 CONFIG = ModelConfig(width=16, heads=2, feed_forward=32)
 B, K, S, T = 2, 3, 5, 4
@@ -22,6 +22,10 @@ def normal(seed, *shape):
 
 def block(fusion):
     return make_block(dataclasses.replace(CONFIG, fusion=fusion), rngs=nnx.Rngs(0))
+
+
+def prefix_mask(cells, words):
+    return joint_mask(jnp.ones((1, cells), bool), causal_mask(words))
 
 
 def test_the_prefix_mask_drawn():
@@ -64,7 +68,7 @@ def test_weighted_fusion_from_its_formula():
     one = block("weighted")
     text, memory = normal(0, B, T, 16), normal(1, B, S, 16)
     cells, _ = one.meet(memory)
-    seen = CrossBlock.look(one, text, cells)
+    seen = one.cross_attention(text, cells)
     f, t = np.asarray(seen, np.float64), np.asarray(text, np.float64)
     logit = f @ np.asarray(one.w_f.kernel[...]) + t @ np.asarray(one.w_t.kernel[...]) + np.asarray(one.w_t.bias[...])
     gate = 1 / (1 + np.exp(-logit))
@@ -85,23 +89,59 @@ def test_each_sequence_sees_its_own_image(fusion):
     assert (np.abs(np.asarray(out - other))[K:].max((1, 2)) > 1e-3).all()
 
 
-@pytest.mark.parametrize("fusion", ["cross", "weighted", "sigmoid"])
-def test_looks_are_the_shares_by_which_cross_attention_reads(fusion):
+@pytest.mark.parametrize("fusion", ["cross", "concat", "weighted", "sigmoid"])
+def test_what_is_watched_is_what_happens(fusion):
+    """The block with its weights written out is the block, and its weights are shares."""
     one = block(fusion)
     memory, x = normal(0, B, S, 16), normal(1, B, T, 16)
-    cells, _ = one.meet(memory)
-    shares = one.looks(x, cells, causal_mask(T))
-    np.testing.assert_allclose(shares.sum(-1), 1, rtol=1e-5)
-    h = one.norm_1(x)
-    h = one.norm_2(x + one.self_attention(h, one.self_attention.project(h), causal_mask(T)))
-    read = one.cross_attention.merge(jnp.einsum("bnts,bsnh->btnh", shares, cells.values))
-    np.testing.assert_allclose(read, CrossBlock.look(one, h, cells), rtol=1e-4, atol=1e-5)
+    projected, left = one.meet(memory)
+    out, _ = one(x, projected, causal_mask(T))
+    watched = one.watched(x, memory, causal_mask(T), jnp.ones((B, S), bool))
+    np.testing.assert_allclose(watched.words, out, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(watched.cells, left, rtol=1e-4, atol=1e-5)
+    words, cells, among = watched.looks
+    np.testing.assert_array_equal(np.triu(words, 1), 0)
+    if fusion == "concat":
+        np.testing.assert_allclose(words.sum(-1) + cells.sum(-1), 1, rtol=1e-5)
+        np.testing.assert_allclose(among.sum(-1), 1, rtol=1e-5)
+    else:
+        np.testing.assert_allclose([words.sum(-1), cells.sum(-1)], 1, rtol=1e-5)
+        assert among is None
 
 
-def test_looks_of_a_concatenation_are_its_attention_to_the_cells():
-    one = block("concat")
+@pytest.mark.parametrize("fusion", ["cross", "concat", "weighted", "sigmoid"])
+def test_a_cell_taken_out_is_as_if_it_had_never_been(fusion):
+    one = block(fusion)
     memory, x = normal(0, B, S, 16), normal(1, B, T, 16)
-    cells, _ = one.meet(memory)
-    h = one.norm_1(jnp.concatenate([memory, x], axis=1))
-    whole = attention_weights(one.self_attention.queries(h), one.self_attention.project(h).keys, prefix_mask(S, T))
-    np.testing.assert_allclose(one.looks(x, cells, causal_mask(T)), whole[:, :, S:, :S], rtol=1e-4, atol=1e-6)
+    is_cell = jnp.arange(S) != 2
+    without = one.watched(x, memory, causal_mask(T), jnp.tile(is_cell, (B, 1)))
+    np.testing.assert_array_equal(without.looks.cells[..., 2], 0)
+    fewer = one.watched(x, memory[:, is_cell], causal_mask(T), jnp.ones((B, S - 1), bool))
+    np.testing.assert_allclose(without.words, fewer.words, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["cross", "weighted", "sigmoid"])
+def test_nudged_weights_are_those_that_are_read_by(fusion):
+    """With all weights at cells taken away, nothing is read of them, whatever is on them."""
+    one = block(fusion)
+    x, everywhere = normal(1, B, T, 16), jnp.ones((B, S), bool)
+
+    def unseeing(memory):
+        looks = one.watched(x, memory, causal_mask(T), everywhere).looks
+        away = looks._replace(words=jnp.zeros_like(looks.words), cells=-looks.cells)
+        return one.watched(x, memory, causal_mask(T), everywhere, away)
+
+    first, second = unseeing(normal(0, B, S, 16)), unseeing(normal(2, B, S, 16))
+    np.testing.assert_array_equal(first.looks.cells, 0)
+    np.testing.assert_allclose(first.words, second.words, rtol=1e-4, atol=1e-5)
+
+
+def test_nudged_weights_of_a_concatenation_are_those_that_are_read_by():
+    """With all weights taken away only the feed-forward network is left."""
+    one = block("concat")
+    memory, x, everywhere = normal(0, B, S, 16), normal(1, B, T, 16), jnp.ones((B, S), bool)
+    looks = one.watched(x, memory, causal_mask(T), everywhere).looks
+    away = jax.tree.map(lambda shares: -shares, looks)
+    watched = one.watched(x, memory, causal_mask(T), everywhere, away)
+    np.testing.assert_allclose(watched.words, x + one.mlp(one.norm_2(x)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(watched.cells, memory + one.mlp(one.norm_2(memory)), rtol=1e-4, atol=1e-5)

@@ -1,0 +1,33 @@
+"""Curves of deletion and insertion, against captions written out with those cells."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from captioner_jax.explain.evidence import occlusion
+from captioner_jax.explain.faithfulness import areas_of
+
+S = 9
+
+
+def test_areas_are_those_under_the_probabilities_with_so_many_cells(cross, retold):
+    retelling = retold(cross)
+    maps = np.random.default_rng(0).random((2, 6, S)).astype(np.float32)
+    found = areas_of(retelling, jnp.asarray(maps))
+    order = np.argsort(-maps[1, 0])
+
+    def probability(cells):
+        is_cell = jnp.asarray(np.isin(np.arange(S), cells))
+        return float(jnp.exp(retelling.log_p(jnp.tile(is_cell, (2, 1)))[1, 0]))
+
+    deletion = [probability(order[out:]) for out in range(S)]
+    insertion = [probability(order[:into]) for into in range(1, S + 1)]
+    np.testing.assert_allclose(found.deletion[1, 0], np.trapezoid(deletion[::-1], dx=1 / (S - 1)), rtol=1e-4)
+    np.testing.assert_allclose(found.insertion[1, 0], np.trapezoid(insertion, dx=1 / (S - 1)), rtol=1e-4)
+
+
+def test_an_order_reversed_exchanges_the_two(cross, retold):
+    retelling = retold(cross)
+    maps = occlusion(retelling)
+    forth, back = areas_of(retelling, maps), areas_of(retelling, -maps)
+    np.testing.assert_allclose(forth.deletion, back.insertion, rtol=1e-5)
+    np.testing.assert_allclose(forth.insertion, back.deletion, rtol=1e-5)
