@@ -4,6 +4,7 @@ python sample.py IMAGE_OR_FOLDER_OR_PATTERN ...   a line a file, by the newest c
 python sample.py photos/ --recursive --captioner DIR --output captions.jsonl --format jsonl
 find . -name '*.jpg' | python sample.py - --write-sidecars
 python sample.py --watch inbox/ --write-descriptions
+python sample.py IMAGE --attention looks.png --explore page.html
 python sample.py --serve                          a page for your browser, on this machine alone
 python sample.py photos/ --top-p 0.9 --num-captions 3 --prefix "a photo of"
 python sample.py --help                           every way of writing captions
@@ -29,6 +30,7 @@ from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
+from captioner_jax.explain import showing
 from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
 from captioner_jax.listing import STDIN, arrivals, find
@@ -66,6 +68,10 @@ class Options:
     """Write the captions of x.jpg to x.txt beside it, too; one that is there stays as it is."""
     write_descriptions: bool = False
     """Write the best caption into the image file, too, as its description in XMP and EXIF; one that is there stays."""
+    attention: Path | None = None
+    """A PNG for one image: the picture once a word, with where the captioner looked for it."""
+    explore: Path | None = None
+    """A web page for one image, whole in itself: every head's looks, what else was considered, the search."""
     resume: bool = False
     """Leave out the images that --output has captions of; without --output, those whose files and descriptions are
     there already."""
@@ -78,6 +84,11 @@ class Options:
     def places(self) -> list[Place]:
         """Where captions go, besides."""
         return [SIDECARS] * self.write_sidecars + [DESCRIPTIONS] * self.write_descriptions
+
+    @property
+    def shown(self) -> list[Path]:
+        """Files that show how the caption of one image came about."""
+        return [file for file in (self.attention, self.explore) if file is not None]
 
 
 @for_people
@@ -99,7 +110,9 @@ def main(arguments: list[str]) -> int:
             out.write(head(options.format))
         where = str(options.output or "standard output")
         results = Results(out, where, options.format, options.places, options.force)
-        if options.watch is not None:
+        if options.shown:
+            show(captioner, asked, options, results)
+        elif options.watch is not None:
             watch(options.watch, captioner, asked, options, done, results)
         else:
             caption(captioner, asked, options, done, results)
@@ -114,6 +127,11 @@ def check(options: Options) -> None:
         raise UserError("name images to caption, or a folder to --watch, or --serve a page; --help tells more")
     if options.serve and (options.output or options.places or options.resume):
         raise UserError("--serve writes nothing: leave out --output, --resume and the --write options")
+    if options.shown and len(options.images) != 1:
+        raise UserError("--attention and --explore show one image: name it, and no other")
+    for file in options.shown:
+        if file.exists() and not options.force:
+            raise UserError(f"{file} is there already; --force writes it anew")
     if options.watch is not None and not options.watch.is_dir():
         raise UserError(f"--watch {options.watch}: there is no such folder")
     if options.resume and options.output is None and not options.places:
@@ -137,6 +155,21 @@ def caption(captioner: Captioner, asked: Generation, options: Options, done: fro
     quiet = True if results.out.isatty() else None
     for picture, captions in tqdm.tqdm(shown, total=counted, unit="image", disable=quiet):
         results.add(picture, captions)
+
+
+def show(captioner: Captioner, asked: Generation, options: Options, results: Results) -> None:
+    """Tells the caption of the one image, and writes the files that show how it came about."""
+    image, *more = named(options)
+    if more:
+        raise UserError(f"--attention and --explore show one image, not {len(more) + 1}")
+    try:
+        content = reader(options)(image)
+        content = content.read_bytes() if isinstance(content, Path) else content
+        results.add(image, [showing.show(captioner, content, str(image), asked, options.attention, options.explore)])
+    except ImageError as error:
+        results.add(image, error)
+    except OSError as error:
+        results.add(image, ImageError(error.strerror or str(error)))
 
 
 def watch(

@@ -10,9 +10,17 @@ from pathlib import Path
 
 def write_whole(path: Path, text: str) -> None:
     """Writes a text file beside its place and moves it there, so that nobody meets half of it."""
+    write_bytes_whole(path, text.encode("utf-8", errors="surrogateescape"))  # names of files may be no UTF-8
+
+
+def write_bytes_whole(path: Path, content: bytes) -> None:
+    """The same of any file."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files may be no UTF-8
-    partial.replace(path)
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

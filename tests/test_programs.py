@@ -290,6 +290,26 @@ def test_a_caption_explained_is_the_caption_with_its_probability_and_looks_that_
     np.testing.assert_allclose(told.looks.sum((-1, -2)), 1, rtol=1e-4)
 
 
+def test_a_sheet_and_a_page_show_how_a_caption_came_about(run, folder, tmp_path, capsys):
+    image, sheet, page = min(folder.glob("*.jpg")), tmp_path / "looks.png", tmp_path / "page.html"
+    asked = [str(image), "--captioner", str(run / "captioner"), "--attention", str(sheet), "--explore", str(page)]
+    assert sample.main(asked) == 0
+    caption = Captioner.load(run / "captioner").caption(image)[0]
+    assert capsys.readouterr().out == f"{image}: {caption}\n"
+    with Image.open(sheet) as drawn:
+        assert drawn.format == "PNG"
+    assert json.dumps(caption) in page.read_text()
+    assert sample.main(asked) == 1
+    assert f"{sheet} is there already; --force writes it anew" in capsys.readouterr().err
+    assert sample.main([*asked, "--force", "--top-p", "0.9"]) == 0  # drawn, so without a search
+    assert sample.main([str(folder / "captions.jsonl"), *asked[1:], "--force"]) == 1
+    assert "captions.jsonl: not an image" in capsys.readouterr().err
+    assert sample.main([str(folder), *asked[1:], "--force"]) == 1
+    assert "--attention and --explore show one image, not 60" in capsys.readouterr().err
+    assert sample.main([*asked[:-1], str(tmp_path / "no" / "page.html"), "--force"]) == 1
+    assert "no/page.html" in capsys.readouterr().err
+
+
 def test_what_cannot_be_explained_is_refused(run, folder):
     image = min(folder.glob("*.jpg"))
     with pytest.raises(UserError, match="an ensemble cannot be explained"):

@@ -75,6 +75,12 @@ def to_square(image: Image.Image, size: int) -> UInt8[np.ndarray, "Y X 3"]:
     return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
 
 
+def square_of(width: int, height: int) -> tuple[float, float, float]:
+    """What `to_square` shows of an image: left and top edge of the square, and its side, in pixels of the image."""
+    side = min(width, height)
+    return (width - side) / 2, (height - side) / 2, float(side)
+
+
 def normalise(pixels: UInt8[Array, "B Y X 3"], how: Preprocessing) -> Float[Array, "B Y X 3"]:
     """Pixels scaled to [0,1], then centred and scaled a channel at a time; cheap enough to do on the device."""
     image = pixels.astype(jnp.float32) / 255

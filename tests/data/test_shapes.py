@@ -1,13 +1,14 @@
 """Scenes, what is said of them, and the checker of truth."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 
 from captioner_jax.data.shapes.captions import captions
 from captioner_jax.data.shapes.scene import HELD_OUT, Scene, Thing, draw, make_scene
-from captioner_jax.data.shapes.truth import judge, read
+from captioner_jax.data.shapes.truth import judge, namings, read
 
 
 def scene(seed, held_out=False):
@@ -114,3 +115,39 @@ def test_the_same_seed_draws_the_same_pixels():
     first, again = (np.asarray(draw(facts, np.random.default_rng(5))) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert Scene.from_json(facts.to_json()) == facts
+
+
+def test_words_are_traced_to_the_things_that_they_name():
+    circle = Thing("circle", "red", "plain", "large", 16.0, 16.0, 14.0)
+    square = Thing("square", "blue", "striped", "small", 48.0, 48.0, 9.0)
+    star = Thing("star", "blue", "plain", "small", 48.0, 16.0, 9.0)
+    scene = Scene((circle, square, star), "dark")
+
+    def told(caption, scene=scene):
+        words = caption.split()
+        return [(" ".join(words[i] for i in one.words), one.things) for one in namings(caption, scene)]
+
+    assert told("a large red circle above a blue square with stripes") == [
+        *(("a large red circle", {circle}), ("a blue square with stripes", {square}))
+    ]
+    assert told("on a dark background there is a blue star") == [("a blue star", {star})]
+    assert told("a green circle above a blue square") == []
+    twins = Scene((circle, dataclasses.replace(circle, x=48.0), square), "dark")
+    assert told("two red circles and a blue square", twins) == [
+        *(("two red circles", set(twins.things[:2])), ("a blue square", {square}))
+    ]
+    assert told("a red circle and a blue square", twins) == [("a blue square", {square})]  # which circle is open
+    stars = Scene((star, dataclasses.replace(star, colour="pink", y=40.0)), "dark")
+    assert told("two stars, one blue and one pink", stars) == [
+        *(("one blue", {stars.things[0]}), ("and one pink", {stars.things[1]}))
+    ]
+
+
+def test_every_true_caption_of_different_things_is_traced_word_for_word():
+    for i in range(60):
+        scene = make_scene(np.random.default_rng(i), held_out=False)
+        for caption in captions(scene, np.random.default_rng(i), 3):
+            words = re.findall(r"\w+", caption)
+            for one in namings(caption, scene):
+                said = {words[j] for j in one.words}
+                assert {thing.colour for thing in one.things} <= said

@@ -37,11 +37,21 @@ class Mention:
         return all(getattr(thing, name) == value for name, value in self.attributes.items())
 
 
+@dataclasses.dataclass(frozen=True)
+class Naming:
+    """The words of a caption, counted from 0, that speak of these things."""
+
+    words: range
+    things: frozenset[Thing]
+
+
 @dataclasses.dataclass
 class Claims:
     """What a caption says; mentions are named by their place in `mentions`."""
 
     mentions: list[Mention] = dataclasses.field(default_factory=list)
+    words: list[range] = dataclasses.field(default_factory=list)
+    """Of each mention, counted from 0."""
     counts: list[Mention] = dataclasses.field(default_factory=list)
     relations: list[tuple[int, str, int]] = dataclasses.field(default_factory=list)
     places: list[tuple[int, str]] = dataclasses.field(default_factory=list)
@@ -59,6 +69,20 @@ def judge(caption: str, scene: Scene) -> Verdict:
     true = _hold(claims, scene)
     named = sum(mention.number for mention in claims.mentions if {"colour", "shape"} <= mention.attributes.keys())
     return Verdict(true, true and named == len(scene.things))
+
+
+def namings(caption: str, scene: Scene) -> list[Naming]:
+    """Which words of a true caption speak of which things, where its claims leave no choice; none of a false one."""
+    if not judge(caption, scene).true:
+        return []
+    claims = read(caption)
+    ways = [_groups(claims, chosen) for chosen in _ways(claims, scene) if _hold_for(claims, chosen)]
+    found = []
+    for words, *groups in zip(claims.words, *ways, strict=True):
+        things = {frozenset(group) for group in groups}
+        if len(things) == 1:
+            found.append(Naming(words, *things))
+    return found
 
 
 def read(caption: str) -> Claims:
@@ -93,7 +117,13 @@ class _Reader:
 
     def __init__(self, words: str):
         self.rest = words
+        self.length = len(words.split())
         self.found = Claims()
+
+    @property
+    def place(self) -> int:
+        """Words read."""
+        return self.length - len(self.rest.split())
 
     def take(self, *phrases: str) -> str | None:
         """The longest of these phrases that comes next, which is then read; or None."""
@@ -147,6 +177,7 @@ class _Reader:
 
     def mention(self) -> int:
         """mention = number [size] [texture] [colour] (noun [with pattern] | nouns [parts]); gives its place"""
+        begin = self.place
         word = self.take(*_NUMBERS)
         if word is None:
             raise ValueError(f"expected a shape before {self.rest!r}")
@@ -164,17 +195,24 @@ class _Reader:
         mention = Mention(_NUMBERS[word], attributes)
         if word not in ("a", "an"):
             self.found.counts.append(mention)
+        end = self.place
         parts = self.parts(attributes) if mention.number > 1 else []
-        self.found.mentions += parts or [mention]
+        if not parts:
+            self.found.mentions.append(mention)
+            self.found.words.append(range(begin, end))
         return len(self.found.mentions) - 1
 
     def parts(self, attributes: dict[str, str]) -> list[Mention]:
         """parts = number colour {[and] number colour}, as in: two stars, one red and one blue"""
         found: list[Mention] = []
+        begin = self.place
         while part := self.take(*(f"{j}{n} {c}" for j in ("", "and ") for n in NUMBERS[1:] for c in COLOURS)):
             number, colour = part.removeprefix("and ").split(" ")
             found.append(Mention(_NUMBERS[number], attributes | {"colour": colour}))
+            self.found.words.append(range(begin, self.place))
+            begin = self.place
         self.found.counts += found
+        self.found.mentions += found
         return found
 
 
@@ -183,14 +221,23 @@ def _hold(claims: Claims, scene: Scene) -> bool:
         return False
     if any(sum(map(count.fits, scene.things)) != count.number for count in claims.counts):
         return False
-    mentioned = sum(mention.number for mention in claims.mentions)
-    return any(_hold_for(claims, chosen) for chosen in itertools.permutations(scene.things, mentioned))
+    return any(_hold_for(claims, chosen) for chosen in _ways(claims, scene))
+
+
+def _ways(claims: Claims, scene: Scene) -> Iterable[tuple[Thing, ...]]:
+    """All choices of things for those that are mentioned, in the order of their mention."""
+    return itertools.permutations(scene.things, sum(mention.number for mention in claims.mentions))
+
+
+def _groups(claims: Claims, chosen: tuple[Thing, ...]) -> list[list[Thing]]:
+    """The things of each mention."""
+    rest = iter(chosen)
+    return [list(itertools.islice(rest, mention.number)) for mention in claims.mentions]
 
 
 def _hold_for(claims: Claims, chosen: tuple[Thing, ...]) -> bool:
     """Do the claims hold when the mentioned things are these, in the order of their mention?"""
-    rest = iter(chosen)
-    groups = [list(itertools.islice(rest, mention.number)) for mention in claims.mentions]
+    groups = _groups(claims, chosen)
     return (
         all(mention.fits(x) for mention, group in zip(claims.mentions, groups, strict=True) for x in group)
         and all(_is_at(x, _PLACES[phrase]) for i, phrase in claims.places for x in groups[i])

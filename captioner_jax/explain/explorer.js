@@ -1,0 +1,261 @@
+"use strict";
+// Everything that comes from outside is in `data` and reaches the page as text, never as markup.
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const { tokens, layers, heads, grid: [rows, columns], square, tree } = data;
+const cells = rows * columns;
+const state = { token: 0, layer: 0, head: 0, map: "attention", cell: null }; // layer and head count from 1; 0: the mean
+const $ = (id) => document.getElementById(id);
+
+// Elements from text.
+function make(tag, settings = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(settings)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
+}
+
+// Maps of shares, sent as bytes with the largest value of each.
+function unpacked({ bytes, peaks }) {
+  const raw = Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0));
+  const size = raw.length / peaks.length;
+  return peaks.map((peak, i) => Array.from(raw.subarray(i * size, (i + 1) * size), (v) => (v / 255) * peak));
+}
+const looks = unpacked(data.looks); // [layer, head, token] in a row
+const back = unpacked(data.back);
+const grounds = Object.fromEntries(Object.entries(data.grounds).map(([name, maps]) => [name, unpacked(maps)]));
+
+const mean = (maps) => maps[0].map((_, i) => maps.reduce((sum, map) => sum + map[i], 0) / maps.length);
+const some = (count, chosen) => (chosen ? [chosen - 1] : [...Array(count).keys()]);
+function ofHeads(maps, token, layer, head) {
+  return mean(some(layers, layer).flatMap((l) => some(heads, head).map((n) => maps[(l * heads + n) * tokens.length + token])));
+}
+function mapOf(token) {
+  return state.map === "attention" ? ofHeads(looks, token, state.layer, state.head) : grounds[state.map][token];
+}
+
+// In words.
+const percent = (p) => (p >= 0.0995 ? `${Math.round(100 * p)} %` : `${(100 * p).toFixed(1)} %`);
+const place = (cell) => `row ${Math.floor(cell / columns) + 1}, column ${(cell % columns) + 1}`;
+const quoted = (text) => `“${text}”`;
+const layerName = (layer) => (layer ? `layer ${layer}` : "all layers");
+const headName = (head) => (head ? `head ${head}` : "mean of heads");
+const MEANINGS = {
+  attention: ["Attention", "Where the heads looked. A head may look at what it makes nothing of: compare with occlusion."],
+  rollout: ["Rollout", "What reaches the word through all layers, if heads mix by their weights (Abnar and Zuidema 2020)."],
+  gradient: ["Gradient-weighted", "Attention that raised the word’s score, through all layers (Chefer et al. 2021)."],
+  occlusion: ["Occlusion", "What the word’s log-probability loses without each cell of the memory: the only map here that tries it out."],
+};
+function widest(map) {
+  const total = map.reduce((a, b) => a + Math.max(b, 0), 0) || 1;
+  const entropy = map.reduce((sum, v) => (v > 0 ? sum - (v / total) * Math.log2(v / total) : sum), 0);
+  const at = map.indexOf(Math.max(...map));
+  return { at, share: map[at] / total, spread: 2 ** entropy };
+}
+function toldOfWord() {
+  const { text, p } = tokens[state.token];
+  const { at, share, spread } = widest(mapOf(state.token));
+  const what = state.map === "attention" ? ` of ${layerName(state.layer)}, ${headName(state.head)}` : "";
+  return `${quoted(text)}, ${percent(p)} likely. ${MEANINGS[state.map][0]}${what}: most at ${place(at)}, ${percent(share)} of the map, ` +
+    `spread over as much as ${spread.toFixed(1)} of ${cells} cells.`;
+}
+function served(cell) {
+  const shares = tokens.map((_, t) => Math.max(mapOf(t)[cell], 0) / (mapOf(t).reduce((a, b) => a + Math.max(b, 0), 0) || 1));
+  const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
+  return { shares, words: order.slice(0, 3).map((t) => `${quoted(tokens[t].text)} ${percent(shares[t])} of its map`) };
+}
+
+// The picture.
+function paint(canvas, map, colour) {
+  const peak = Math.max(...map, 1e-12);
+  canvas.width = columns;
+  canvas.height = rows;
+  const pixels = new ImageData(columns, rows);
+  map.forEach((v, i) => pixels.data.set(colour(Math.max(v, 0) / peak), 4 * i));
+  canvas.getContext("2d").putImageData(pixels, 0, 0);
+}
+const scratch = document.createElement("canvas");
+function overlay(map) {
+  const canvas = $("overlay"), context = canvas.getContext("2d");
+  const [left, top, width, height] = square.map((share, i) => share * (i % 2 ? canvas.height : canvas.width));
+  context.clearRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = "rgb(8 8 12 / .8)";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.clearRect(left, top, width, height);
+  paint(scratch, map, (v) => [8, 8, 12, 204 * (1 - v)]);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(scratch, left, top, width, height);
+}
+function cellAt(event) {
+  const box = $("picture").getBoundingClientRect();
+  const x = ((event.clientX - box.left) / box.width - square[0]) / square[2];
+  const y = ((event.clientY - box.top) / box.height - square[1]) / square[3];
+  return x < 0 || y < 0 || x >= 1 || y >= 1 ? null : Math.floor(y * rows) * columns + Math.floor(x * columns);
+}
+function frame(cell) {
+  $("cell").hidden = cell === null;
+  if (cell === null) return;
+  const box = { left: square[0] + (cell % columns) * square[2] / columns, width: square[2] / columns,
+    top: square[1] + Math.floor(cell / columns) * square[3] / rows, height: square[3] / rows };
+  for (const [side, share] of Object.entries(box)) $("cell").style[side] = `${100 * share}%`;
+}
+
+// What depends on the state.
+function show() {
+  const pointed = state.cell !== null ? served(state.cell) : null;
+  const shares = pointed ? pointed.shares : ofHeads(back, state.token, state.layer, state.head).slice(1);
+  const most = Math.max(...shares, 1e-12);
+  [...$("caption").children].forEach((word, t) => {
+    word.setAttribute("aria-pressed", t === state.token && !pointed);
+    word.tabIndex = t === state.token ? 0 : -1;
+    word.style.setProperty("--share", 0.6 * (shares[t] ?? 0) / most);
+  });
+  overlay(mapOf(state.token));
+  frame(state.cell);
+  $("told").textContent = pointed ? `At ${place(state.cell)}: ${pointed.words.join(", ")}.` : toldOfWord();
+  $("layer").value = state.layer;
+  $("layer-name").value = layerName(state.layer);
+  $("layer").setAttribute("aria-valuetext", layerName(state.layer));
+  $("head").value = state.head;
+  $("map").value = state.map;
+  $("layer").disabled = $("head").disabled = state.map !== "attention";
+  $("meaning").textContent = MEANINGS[state.map][1] + " Words are tinted by how much this one looked back at them, or by how much of their map is at the place you point at.";
+  showHeads();
+  showAlternatives();
+}
+function showHeads() {
+  for (const button of $("heads").querySelectorAll("button")) {
+    const [layer, head] = button.value.split(" ").map(Number);
+    const map = ofHeads(looks, state.token, layer, head), { at, share } = widest(map);
+    paint(button.firstChild, map, (v) => [255 * Math.min(1, 1.6 * v), 225 * v ** 1.3, 110 * v ** 3, 255]);
+    button.setAttribute("aria-pressed", state.map === "attention" && layer === state.layer && head === state.head);
+    button.setAttribute("aria-label", `${layerName(layer)}, ${headName(head)}: most at ${place(at)}, ${percent(share)}`);
+  }
+}
+function showAlternatives() {
+  const { text, p, alternatives } = tokens[state.token];
+  $("alternatives-head").textContent = `Considered in place of ${quoted(text)}`;
+  const all = alternatives.some(([other]) => other === text) ? alternatives : [...alternatives, [text, p]];
+  $("alternatives").replaceChildren(...all.map(([other, likely]) => {
+    const bar = make("i", { "aria-hidden": "true" });
+    bar.style.setProperty("--likely", likely);
+    const wrap = make("span", {}, bar);
+    return make("li", {}, make("span", other === text ? { class: "written" } : {}, other), wrap, make("data", { value: likely }, percent(likely)));
+  }));
+}
+function change(settings) {
+  Object.assign(state, settings);
+  show();
+}
+
+// The search, as columns of words.
+function growTree() {
+  if (!tree.length) return $("search").remove();
+  const STEP = 112, ROW = 32, WIDTH = 98;
+  const children = tree.map(() => []), roots = [];
+  tree.forEach(({ parent }, i) => (parent < 0 ? roots : children[parent]).push(i));
+  let leaves = 0;
+  const row = [], order = [];
+  (function settle(nodes) {
+    for (const i of nodes) {
+      order.push(i);
+      settle(children[i]);
+      row[i] = children[i].length ? (row[children[i][0]] + row[children[i].at(-1)]) / 2 : leaves++;
+    }
+  })(roots);
+  const beginning = (i) => (i < 0 ? [] : [...beginning(tree[i].parent), tree[i].token]);
+  const fate = ({ chosen, dropped }) => (chosen ? "in the caption" : dropped ? "dropped" : "kept");
+  const buttons = tree.map((branch, i) => {
+    const text = `${quoted(beginning(i).join(" "))}, log-probability ${branch.log_p.toFixed(2)}, ${fate(branch)}`;
+    const button = make("button", { type: "button", class: branch.chosen ? "chosen" : fate(branch), "aria-label": text, tabindex: -1 }, branch.token);
+    Object.assign(button.style, { left: `${4 + branch.step * STEP}px`, top: `${4 + row[i] * ROW}px`, maxWidth: `${WIDTH}px` });
+    const tell = () => {
+      buttons.forEach((other) => (other.tabIndex = other === button ? 0 : -1));
+      $("branch").textContent = text;
+    };
+    button.addEventListener("focus", tell);
+    button.addEventListener("pointerenter", tell);
+    return button;
+  });
+  const column = (step) => order.filter((i) => tree[i].step === step);
+  $("tree").addEventListener("keydown", (event) => {
+    const i = buttons.indexOf(document.activeElement);
+    if (i < 0) return;
+    const beside = column(tree[i].step), at = beside.indexOf(i);
+    const next = { ArrowLeft: tree[i].parent, ArrowRight: children[i][0], ArrowUp: beside[at - 1], ArrowDown: beside[at + 1] }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    buttons[next]?.focus();
+  });
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg"), room = make("div");
+  const width = `${(Math.max(...tree.map(({ step }) => step)) + 1) * STEP}px`, height = `${leaves * ROW + 8}px`;
+  for (const canvas of [svg, room]) Object.assign(canvas.style, { width, height });
+  svg.setAttribute("aria-hidden", "true");
+  $("tree").append(room, svg, ...order.map((i) => buttons[i]));
+  tree.forEach(({ parent, chosen }, i) => {
+    if (parent < 0) return;
+    const [x1, x2] = [buttons[parent].offsetLeft + buttons[parent].offsetWidth, buttons[i].offsetLeft];
+    const [y1, y2] = [parent, i].map((j) => buttons[j].offsetTop + buttons[j].offsetHeight / 2);
+    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+    path.setAttribute("d", `M${x1} ${y1} C${(x1 + x2) / 2} ${y1} ${(x1 + x2) / 2} ${y2} ${x2} ${y2}`);
+    path.setAttribute("class", chosen ? "chosen" : "");
+    svg.append(path);
+  });
+  buttons[order.find((i) => tree[i].chosen) ?? 0].tabIndex = 0;
+}
+
+// What is there once.
+function begin() {
+  document.title = `${data.caption}: what the captioner looked at`;
+  $("name").textContent = data.name;
+  $("image").src = data.image;
+  $("image").alt = `${data.name}, captioned: ${data.caption}`;
+  $("picture").setAttribute("aria-label", `Picture in ${rows} by ${columns} cells`);
+  $("image").addEventListener("load", () => {
+    [$("overlay").width, $("overlay").height] = [$("image").naturalWidth, $("image").naturalHeight];
+    show();
+  });
+  tokens.forEach(({ text, p }, t) => {
+    const word = make("button", { type: "button", "aria-label": `${text}, ${percent(p)} likely` }, text);
+    word.style.setProperty("--likely", p);
+    for (const kind of ["focus", "pointerenter", "click"]) word.addEventListener(kind, () => change({ token: t, cell: null }));
+    $("caption").append(word);
+  });
+  $("caption").addEventListener("keydown", (event) => {
+    const to = { ArrowLeft: state.token - 1, ArrowRight: state.token + 1, Home: 0, End: tokens.length - 1 }[event.key];
+    if (to === undefined) return;
+    event.preventDefault();
+    $("caption").children[to]?.focus();
+  });
+  for (const name of Object.keys(MEANINGS)) $("map").append(make("option", { value: name }, MEANINGS[name][0]));
+  for (const head of Array(heads + 1).keys()) $("head").append(make("option", { value: head }, headName(head)));
+  $("layer").max = layers;
+  $("map").addEventListener("change", ({ target }) => change({ map: target.value }));
+  $("head").addEventListener("change", ({ target }) => change({ head: Number(target.value) }));
+  $("layer").addEventListener("input", ({ target }) => change({ layer: Number(target.value) }));
+  $("heads").style.gridTemplateColumns = `max-content repeat(${heads + 1}, minmax(2.2rem, 5.5rem))`;
+  for (const layer of [...Array(layers + 1).keys()].slice(1).concat(0)) {
+    $("heads").append(make("span", {}, layerName(layer)));
+    for (const head of [...Array(heads + 1).keys()].slice(1).concat(0)) {
+      const button = make("button", { type: "button", value: `${layer} ${head}` }, make("canvas", { "aria-hidden": "true" }));
+      button.addEventListener("click", () => change({ layer, head, map: "attention", cell: null }));
+      $("heads").append(button);
+    }
+  }
+  $("heads").append(make("span"), ...[...Array(heads + 1).keys()].slice(1).concat(0).map((head) => make("span", {}, head ? `head ${head}` : "mean")));
+  $("picture").addEventListener("pointermove", (event) => change({ cell: cellAt(event) }));
+  $("picture").addEventListener("pointerleave", () => change({ cell: null }));
+  $("picture").addEventListener("blur", () => change({ cell: null }));
+  $("picture").addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] }[event.key];
+    if (event.key === "Escape") change({ cell: null });
+    if (!step) return;
+    event.preventDefault();
+    const from = state.cell ?? widest(mapOf(state.token)).at;
+    const within = (at, most) => Math.min(Math.max(at, 0), most - 1);
+    const row = within(Math.floor(from / columns) + step[0], rows), column = within((from % columns) + step[1], columns);
+    change({ cell: row * columns + column });
+  });
+  growTree();
+}
+begin();

@@ -1,0 +1,45 @@
+"""Maps lie on the picture where the captioner saw what they tell of."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from captioner_jax.data.images import square_of, to_square
+from captioner_jax.explain.drawing import DARKEST, overlaid, sheet
+
+
+def photograph(width, height):
+    return Image.fromarray(np.random.default_rng(0).integers(100, 256, (height, width, 3), np.uint8))
+
+
+@pytest.mark.parametrize("size", [(120, 80), (80, 120), (81, 120), (100, 100)])
+def test_the_square_is_what_the_captioner_sees(size):
+    picture = Image.linear_gradient("L").resize(size).convert("RGB")
+    left, top, side = square_of(*size)
+    seen = picture.resize((40, 40), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    np.testing.assert_allclose(np.asarray(seen, int), to_square(picture, 40), atol=2)
+
+
+@pytest.mark.parametrize(("size", "centre"), [((160, 80), (50, 10)), ((80, 160), (10, 50))])
+def test_the_cell_that_is_looked_at_is_in_full_colour_and_the_rest_dark(size, centre):
+    picture, map_ = photograph(*size), np.zeros((4, 4), np.float32)
+    map_[0, 0] = 0.5
+    before, after = np.asarray(picture, int), np.asarray(overlaid(picture, map_), int)
+    x, y = centre  # of the first cell, 20 pixels wide, of a square that begins 40 pixels in
+    np.testing.assert_allclose(after[y, x], before[y, x], atol=30)
+    grey = DARKEST * np.asarray(picture.convert("L"), float)
+    for place in ((0, 0), (size[1] - 1, size[0] - 1), (size[1] // 2 + 30, size[0] // 2 + 30)):
+        np.testing.assert_allclose(after[place], grey[place], atol=1)
+
+
+def test_a_map_that_is_the_same_everywhere_leaves_the_picture_as_it_is():
+    picture = photograph(50, 50)
+    np.testing.assert_array_equal(overlaid(picture, np.full((3, 3), 0.1)), picture)
+
+
+def test_a_sheet_has_a_tile_for_each_word():
+    picture = photograph(60, 30)
+    one = sheet(picture, ["a"] * 4, [np.ones((2, 2))] * 4, "note")
+    two = sheet(picture, ["a"] * 5, [np.ones((2, 2))] * 5, "note")
+    assert two.width == one.width
+    assert two.height > one.height  # six tiles take a second row

@@ -1,0 +1,68 @@
+"""Three tables from a captioner, of which nothing but its captions is set."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from captioner_jax.bundle import Bundle
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.data.shapes.builder import Drawing
+from captioner_jax.explain import __main__ as program
+from captioner_jax.explain import measuring
+from captioner_jax.generation.search import Found
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.special import END, PAD
+from captioner_jax.text.tokenizer import train_words
+from tests.explain.conftest import SMALL
+
+SCENES = [Drawing("test")[i] for i in range(5)]
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    tokenizer = train_words([caption for scene in SCENES for caption in scene.captions], 1)
+    model = Captioner(dataclasses.replace(SMALL, layers=1), len(tokenizer), rngs=nnx.Rngs(0))
+    parameters = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model)))
+    return Bundle(dataclasses.replace(SMALL, layers=1), Preprocessing(32), 16, tokenizer, parameters, {}, {})
+
+
+def test_what_is_not_true_is_not_measured(bundle, tmp_path, capsys):
+    bundle.save(tmp_path / "captioner")
+    assert program.main([str(tmp_path / "captioner"), "--scenes", "5"]) == 1
+    assert "of 5 captions none is true" in capsys.readouterr().err
+    assert program.main([str(tmp_path / "captioner"), "--scenes", "5000"]) == 1
+    assert "test has 1000 scenes, not 5000" in capsys.readouterr().err
+    assert program.main([str(tmp_path / "captioner"), "--split", "tests"]) == 1
+    assert "no split 'tests'; there are train, validation" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_maps_of_true_captions_are_measured(bundle, monkeypatch):
+    """Each scene with a caption of its own, in two batches of which the second is not full."""
+    rows = iter(SCENES)
+
+    def writer(*_, **__):
+        def write(parameters, pixels):
+            ids = [bundle.tokenizer.encode_all([next(rows).captions[0]])[0] for _ in pixels]
+            tokens = np.array([[*row, END, *[PAD] * (15 - len(row))] for row in ids])
+            return Found(tokens[:, None], np.zeros((len(ids), 1)), np.zeros((len(ids), 1)))
+
+        return write
+
+    monkeypatch.setattr(measuring, "make_writer", writer)
+    monkeypatch.setattr(measuring, "BATCH", 3)
+    found = measuring.measure(bundle, Drawing("test"), 5, seed=0)
+    assert (found.scenes, found.true) == (5, 5)
+    assert found.colours >= found.shapes >= 3
+    assert {"layer 1, head 1", "layer 1, head 2", "rollout", "occlusion", "chance"} <= found.hits.keys()
+    assert all(0 <= share <= 1 for one in (*found.hits.values(), *found.faith.values()) for share in one)
+    assert all(-1 <= one <= 1 for one in found.sanity.values())
+    assert f"| chance | {found.hits['chance'].colours:.1%} |" in measuring.tables(found)
+
+
+def test_a_captioner_that_is_none_is_refused(tmp_path, capsys):
+    assert program.main([str(tmp_path)]) == 1
+    assert "is no captioner" in capsys.readouterr().err
