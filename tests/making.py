@@ -1,5 +1,7 @@
 """A small captioner that nobody trained, for the tests of what is done with one."""
 
+import dataclasses
+
 from flax import nnx
 
 from captioner_jax.bundle import Bundle
@@ -11,15 +13,12 @@ from captioner_jax.text.tokenizer import train_words
 TOKENIZER = train_words(["a dog's ball is n't red", "two men (and one dog) run on the grass"], 1)
 
 
-def untrained(fusion="cross", seed=3):
-    model = ModelConfig(
-        width=16,
-        heads=2,
-        feed_forward=32,
-        layers=2,
-        fusion=fusion,
-        encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)),
-    )
-    parameters = nnx.to_pure_dict(nnx.state(Model(model, len(TOKENIZER), rngs=nnx.Rngs(seed))))
+SMALL = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)))
+
+
+def untrained(fusion="cross", seed=3, image_size=16, tokenizer=TOKENIZER, **settings):
+    """Of these settings of `ModelConfig` besides."""
+    model = dataclasses.replace(SMALL, fusion=fusion, **settings)
+    parameters = nnx.to_pure_dict(nnx.state(Model(model, len(tokenizer), rngs=nnx.Rngs(seed))))
     parameters["decoder"]["embed"]["embedding"] *= 6  # so that words are told apart
-    return Bundle(model, Preprocessing(16), 9, TOKENIZER, parameters, {"test/cider_d": 0.5}, {})
+    return Bundle(model, Preprocessing(image_size), 9, tokenizer, parameters, {"test/cider_d": 0.5}, {})

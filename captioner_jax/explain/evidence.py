@@ -73,7 +73,7 @@ def gradient_weighted(retelling: Retelling) -> Float[Array, "B T S"]:
 
     Chefer et al. 2021, "Generic Attention-model Explainability", equations 5 and 6, over [F; T] as in `rollout`; the
     derivative is that of the word's logit. For cross-attention their equation 10 multiplies by the transposed relevance
-    among words besides, which in row t of a causal decoder is a mere factor of the layer, and is left out.
+    among words besides; that is left out, since in a causal decoder it credits words with what later ones looked at.
     """
     cells, words = retelling.memory.shape[1], retelling.tokens.shape[1]
     identity = jnp.eye(cells + words)[None]
@@ -112,13 +112,14 @@ def occlusion(retelling: Retelling) -> Float[Array, "B T S"]:
 
 
 def _steps(layers: list[Looks], still: float) -> list[Float[Array, "B U U"]]:
-    """Each attention sublayer as weights over [F; T]; what does not look at anything has `still` for itself."""
+    """Each attention sublayer, its heads taken together, as weights over [F; T]; cells that look at nothing have
+    `still` for themselves."""
+    batch, _, count = layers[0].cells.shape
+    staying = still * jnp.broadcast_to(jnp.eye(count), (batch, count, count))
     steps = []
     for words, cells, among in layers:
-        staying = lambda rows: still * jnp.broadcast_to(jnp.eye(rows), (len(words), rows, rows))  # noqa: B023, E731
         if among is None:
-            steps += [_joint(staying(cells.shape[2]), jnp.zeros_like(cells), words)]
-            steps += [_joint(staying(cells.shape[2]), cells, jnp.zeros_like(words))]
+            steps += [_joint(staying, jnp.zeros_like(cells), words), _joint(staying, cells, jnp.zeros_like(words))]
         else:
             steps += [_joint(among, cells, words)]
     return steps
@@ -128,10 +129,5 @@ def _joint(
     among: Float[Array, "B S S"], cells: Float[Array, "B T S"], words: Float[Array, "B T T"]
 ) -> Float[Array, "B U U"]:
     """[[among, 0], [cells, words]]"""
-    return jnp.concatenate(
-        [
-            jnp.concatenate([among, jnp.zeros_like(cells).swapaxes(1, 2)], axis=2),
-            jnp.concatenate([cells, words], axis=2),
-        ],
-        axis=1,
-    )
+    top = jnp.concatenate([among, jnp.zeros_like(cells).swapaxes(1, 2)], axis=2)
+    return jnp.concatenate([top, jnp.concatenate([cells, words], axis=2)], axis=1)

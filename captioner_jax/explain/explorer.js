@@ -26,12 +26,18 @@ const back = unpacked(data.back);
 const grounds = Object.fromEntries(Object.entries(data.grounds).map(([name, maps]) => [name, unpacked(maps)]));
 
 const mean = (maps) => maps[0].map((_, i) => maps.reduce((sum, map) => sum + map[i], 0) / maps.length);
-const some = (count, chosen) => (chosen ? [chosen - 1] : [...Array(count).keys()]);
+const numbers = (count) => [...Array(count).keys()];
+const some = (count, chosen) => (chosen ? [chosen - 1] : numbers(count));
 function ofHeads(maps, token, layer, head) {
-  return mean(some(layers, layer).flatMap((l) => some(heads, head).map((n) => maps[(l * heads + n) * tokens.length + token])));
+  const chosen = some(layers, layer).flatMap((l) => some(heads, head).map((n) => l * heads + n));
+  return mean(chosen.map((i) => maps[i * tokens.length + token]));
 }
 function mapOf(token) {
   return state.map === "attention" ? ofHeads(looks, token, state.layer, state.head) : grounds[state.map][token];
+}
+function scaled(map) {
+  const positive = map.map((v) => Math.max(v, 0)), total = positive.reduce((a, b) => a + b) || 1;
+  return positive.map((v) => v / total);
 }
 
 // In words.
@@ -40,29 +46,30 @@ const place = (cell) => `row ${Math.floor(cell / columns) + 1}, column ${(cell %
 const quoted = (text) => `“${text}”`;
 const layerName = (layer) => (layer ? `layer ${layer}` : "all layers");
 const headName = (head) => (head ? `head ${head}` : "mean of heads");
+const TITLES = { attention: "Attention", rollout: "Rollout", gradient: "Gradient-weighted", occlusion: "Occlusion" };
 const MEANINGS = {
-  attention: ["Attention", "Where the heads looked. A head may look at what it makes nothing of: compare with occlusion."],
-  rollout: ["Rollout", "What reaches the word through all layers, if heads mix by their weights (Abnar and Zuidema 2020)."],
-  gradient: ["Gradient-weighted", "Attention that raised the word’s score, through all layers (Chefer et al. 2021)."],
-  occlusion: ["Occlusion", "What the word’s log-probability loses without each cell of the memory: the only map here that tries it out."],
+  attention: "Where the heads looked. A head may look at what it makes nothing of: compare with occlusion.",
+  rollout: "What reaches the word through all layers, if heads mix by their weights (Abnar and Zuidema 2020).",
+  gradient: "Attention that raised the word’s score, through all layers (Chefer et al. 2021).",
+  occlusion: "What the word’s log-probability loses without each cell of the memory: the only map that tries it out.",
 };
+const TINTS = " Words are tinted by how much this one looked back at them, or by how much of their map is where you point.";
 function widest(map) {
-  const total = map.reduce((a, b) => a + Math.max(b, 0), 0) || 1;
-  const entropy = map.reduce((sum, v) => (v > 0 ? sum - (v / total) * Math.log2(v / total) : sum), 0);
-  const at = map.indexOf(Math.max(...map));
-  return { at, share: map[at] / total, spread: 2 ** entropy };
+  const shares = scaled(map), at = shares.indexOf(Math.max(...shares));
+  const entropy = shares.reduce((sum, p) => (p > 0 ? sum - p * Math.log2(p) : sum), 0);
+  return { at, share: shares[at], spread: 2 ** entropy };
 }
 function toldOfWord() {
   const { text, p } = tokens[state.token];
   const { at, share, spread } = widest(mapOf(state.token));
-  const what = state.map === "attention" ? ` of ${layerName(state.layer)}, ${headName(state.head)}` : "";
-  return `${quoted(text)}, ${percent(p)} likely. ${MEANINGS[state.map][0]}${what}: most at ${place(at)}, ${percent(share)} of the map, ` +
-    `spread over as much as ${spread.toFixed(1)} of ${cells} cells.`;
+  const which = state.map === "attention" ? ` of ${layerName(state.layer)}, ${headName(state.head)}` : "";
+  return `${quoted(text)}, ${percent(p)} likely. ${TITLES[state.map]}${which}: most at ${place(at)}, ` +
+    `${percent(share)} of the map, spread over as much as ${spread.toFixed(1)} of ${cells} cells.`;
 }
 function served(cell) {
-  const shares = tokens.map((_, t) => Math.max(mapOf(t)[cell], 0) / (mapOf(t).reduce((a, b) => a + Math.max(b, 0), 0) || 1));
-  const order = [...shares.keys()].sort((a, b) => shares[b] - shares[a]);
-  return { shares, words: order.slice(0, 3).map((t) => `${quoted(tokens[t].text)} ${percent(shares[t])} of its map`) };
+  const shares = tokens.map((_, t) => scaled(mapOf(t))[cell]);
+  const first = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 3);
+  return { shares, words: first.map((t) => `${quoted(tokens[t].text)} ${percent(shares[t])} of its map`) };
 }
 
 // The picture.
@@ -110,7 +117,7 @@ function show() {
     word.tabIndex = t === state.token ? 0 : -1;
     word.style.setProperty("--share", 0.6 * (shares[t] ?? 0) / most);
   });
-  overlay(mapOf(state.token));
+  overlay(pointed ? Array(cells).fill(1) : mapOf(state.token)); // a place is pointed at in the picture as it is
   frame(state.cell);
   $("told").textContent = pointed ? `At ${place(state.cell)}: ${pointed.words.join(", ")}.` : toldOfWord();
   $("layer").value = state.layer;
@@ -119,7 +126,7 @@ function show() {
   $("head").value = state.head;
   $("map").value = state.map;
   $("layer").disabled = $("head").disabled = state.map !== "attention";
-  $("meaning").textContent = MEANINGS[state.map][1] + " Words are tinted by how much this one looked back at them, or by how much of their map is at the place you point at.";
+  $("meaning").textContent = MEANINGS[state.map] + TINTS;
   showHeads();
   showAlternatives();
 }
@@ -128,7 +135,9 @@ function showHeads() {
     const [layer, head] = button.value.split(" ").map(Number);
     const map = ofHeads(looks, state.token, layer, head), { at, share } = widest(map);
     paint(button.firstChild, map, (v) => [255 * Math.min(1, 1.6 * v), 225 * v ** 1.3, 110 * v ** 3, 255]);
-    button.setAttribute("aria-pressed", state.map === "attention" && layer === state.layer && head === state.head);
+    const chosen = layer === state.layer && head === state.head;
+    button.tabIndex = chosen ? 0 : -1;
+    button.setAttribute("aria-pressed", chosen && state.map === "attention");
     button.setAttribute("aria-label", `${layerName(layer)}, ${headName(head)}: most at ${place(at)}, ${percent(share)}`);
   }
 }
@@ -139,8 +148,8 @@ function showAlternatives() {
   $("alternatives").replaceChildren(...all.map(([other, likely]) => {
     const bar = make("i", { "aria-hidden": "true" });
     bar.style.setProperty("--likely", likely);
-    const wrap = make("span", {}, bar);
-    return make("li", {}, make("span", other === text ? { class: "written" } : {}, other), wrap, make("data", { value: likely }, percent(likely)));
+    const word = make("span", other === text ? { class: "written" } : {}, other);
+    return make("li", {}, word, make("span", {}, bar), make("data", { value: likely }, percent(likely)));
   }));
 }
 function change(settings) {
@@ -167,8 +176,10 @@ function growTree() {
   const fate = ({ chosen, dropped }) => (chosen ? "in the caption" : dropped ? "dropped" : "kept");
   const buttons = tree.map((branch, i) => {
     const text = `${quoted(beginning(i).join(" "))}, log-probability ${branch.log_p.toFixed(2)}, ${fate(branch)}`;
-    const button = make("button", { type: "button", class: branch.chosen ? "chosen" : fate(branch), "aria-label": text, tabindex: -1 }, branch.token);
-    Object.assign(button.style, { left: `${4 + branch.step * STEP}px`, top: `${4 + row[i] * ROW}px`, maxWidth: `${WIDTH}px` });
+    const looks = { class: branch.chosen ? "chosen" : fate(branch), "aria-label": text, tabindex: -1 };
+    const button = make("button", { type: "button", ...looks }, branch.token);
+    const [left, top, maxWidth] = [4 + branch.step * STEP, 4 + row[i] * ROW, WIDTH].map((pixels) => `${pixels}px`);
+    Object.assign(button.style, { left, top, maxWidth });
     const tell = () => {
       buttons.forEach((other) => (other.tabIndex = other === button ? 0 : -1));
       $("branch").textContent = text;
@@ -182,7 +193,8 @@ function growTree() {
     const i = buttons.indexOf(document.activeElement);
     if (i < 0) return;
     const beside = column(tree[i].step), at = beside.indexOf(i);
-    const next = { ArrowLeft: tree[i].parent, ArrowRight: children[i][0], ArrowUp: beside[at - 1], ArrowDown: beside[at + 1] }[event.key];
+    const ways = { ArrowLeft: tree[i].parent, ArrowRight: children[i][0] };
+    const next = { ...ways, ArrowUp: beside[at - 1], ArrowDown: beside[at + 1] }[event.key];
     if (next === undefined) return;
     event.preventDefault();
     buttons[next]?.focus();
@@ -218,7 +230,9 @@ function begin() {
   tokens.forEach(({ text, p }, t) => {
     const word = make("button", { type: "button", "aria-label": `${text}, ${percent(p)} likely` }, text);
     word.style.setProperty("--likely", p);
-    for (const kind of ["focus", "pointerenter", "click"]) word.addEventListener(kind, () => change({ token: t, cell: null }));
+    for (const kind of ["focus", "pointerenter", "click"]) {
+      word.addEventListener(kind, () => change({ token: t, cell: null }));
+    }
     $("caption").append(word);
   });
   $("caption").addEventListener("keydown", (event) => {
@@ -227,23 +241,37 @@ function begin() {
     event.preventDefault();
     $("caption").children[to]?.focus();
   });
-  for (const name of Object.keys(MEANINGS)) $("map").append(make("option", { value: name }, MEANINGS[name][0]));
-  for (const head of Array(heads + 1).keys()) $("head").append(make("option", { value: head }, headName(head)));
+  for (const [name, title] of Object.entries(TITLES)) $("map").append(make("option", { value: name }, title));
+  for (const head of numbers(heads + 1)) $("head").append(make("option", { value: head }, headName(head)));
   $("layer").max = layers;
   $("map").addEventListener("change", ({ target }) => change({ map: target.value }));
   $("head").addEventListener("change", ({ target }) => change({ head: Number(target.value) }));
   $("layer").addEventListener("input", ({ target }) => change({ layer: Number(target.value) }));
+  $("heads").addEventListener("keydown", (event) => {
+    const all = [...$("heads").querySelectorAll("button")];
+    const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -heads - 1, ArrowDown: heads + 1 }[event.key];
+    const next = all[all.indexOf(document.activeElement) + step];
+    if (!next) return;
+    event.preventDefault();
+    next.focus();
+    next.click();
+  });
   $("heads").style.gridTemplateColumns = `max-content repeat(${heads + 1}, minmax(2.2rem, 5.5rem))`;
-  for (const layer of [...Array(layers + 1).keys()].slice(1).concat(0)) {
+  const meanLast = (count) => [...numbers(count + 1).slice(1), 0];
+  for (const layer of meanLast(layers)) {
     $("heads").append(make("span", {}, layerName(layer)));
-    for (const head of [...Array(heads + 1).keys()].slice(1).concat(0)) {
-      const button = make("button", { type: "button", value: `${layer} ${head}` }, make("canvas", { "aria-hidden": "true" }));
+    for (const head of meanLast(heads)) {
+      const canvas = make("canvas", { "aria-hidden": "true" });
+      const button = make("button", { type: "button", value: `${layer} ${head}` }, canvas);
       button.addEventListener("click", () => change({ layer, head, map: "attention", cell: null }));
       $("heads").append(button);
     }
   }
-  $("heads").append(make("span"), ...[...Array(heads + 1).keys()].slice(1).concat(0).map((head) => make("span", {}, head ? `head ${head}` : "mean")));
-  $("picture").addEventListener("pointermove", (event) => change({ cell: cellAt(event) }));
+  $("heads").append(make("span"), ...meanLast(heads).map((head) => make("span", {}, head ? `head ${head}` : "mean")));
+  $("picture").addEventListener("pointermove", (event) => {
+    const cell = cellAt(event);
+    if (cell !== state.cell) change({ cell });
+  });
   $("picture").addEventListener("pointerleave", () => change({ cell: null }));
   $("picture").addEventListener("blur", () => change({ cell: null }));
   $("picture").addEventListener("keydown", (event) => {

@@ -19,7 +19,14 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, MultiHeadAttention, attention_weights, padding_mask, read
+from captioner_jax.model.attention import (
+    KeyValue,
+    MultiHeadAttention,
+    attention_weights,
+    causal_mask,
+    padding_mask,
+    read,
+)
 from captioner_jax.model.layers import FeedForward, dropout
 
 
@@ -154,7 +161,7 @@ class SigmoidBlock(WeightedBlock):
 class ConcatBlock(nnx.Module):
     r"""One self-attention over [F; T] and a feed-forward, for cells and words alike.
 
-    Cells see each other; words see all cells and the words before (`joint_mask`): the prefix of Liu et al. 2018,
+    Cells see each other; words see all cells and the words before (`prefix_mask`): the prefix of Liu et al. 2018,
     "Generating Wikipedia by Summarizing Long Sequences", and of Dong et al. 2019, "Unified Language Model
     Pre-training", figure 1. Since cells see no word, they pass through the block once an image (`meet`), and words then
     attend to their keys and values as they do to those of earlier words.
@@ -232,8 +239,13 @@ def make_block(config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
             return ConcatBlock(config, rngs=rngs)
 
 
+def prefix_mask(cells: int, words: int) -> Bool[Array, "1 1 U U"]:
+    """Over [F; T], U = cells + words positions: a cell sees all cells, a word these and the words up to itself."""
+    return joint_mask(jnp.ones((1, cells), bool), causal_mask(words))
+
+
 def joint_mask(is_cell: Bool[Array, "B S"], mask: Bool[Array, "#B 1 T T"]) -> Bool[Array, "B 1 U U"]:
-    """Over [F; T], U = S + T positions: a cell sees all cells, a word these and the words that its mask lets it see."""
+    """As `prefix_mask`, where not all cells are there, and words see the words that their own mask lets them see."""
     (batch, cells), words = is_cell.shape, mask.shape[-1]
     at_cells = jnp.broadcast_to(padding_mask(is_cell), (batch, 1, cells + words, cells))
     at_words = jnp.broadcast_to(mask, (batch, 1, words, words))

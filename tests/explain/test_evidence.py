@@ -9,7 +9,7 @@ import pytest
 
 from captioner_jax.captioning import Captioner
 from captioner_jax.explain.evidence import gradient_weighted, mean_attention, occlusion, rollout
-from tests.explain.conftest import untaught
+from tests.making import untrained
 
 T, S = 6, 9
 
@@ -45,7 +45,7 @@ def test_rollout_is_where_a_walk_from_the_word_down_the_layers_ends(captioner, r
 
 def test_the_gradient_of_one_layer_is_that_of_finite_differences(retold):
     """The first token, which sees no other: its map is E_h (A dy/dA)^+ of the cells alone."""
-    retelling = retold(Captioner(untaught(layers=1)))
+    retelling = retold(Captioner(untrained(layers=1, image_size=24)))
     _, (looks,) = retelling.logits()
     nothing = jax.tree.map(jnp.zeros_like, looks)
     step, slopes = 1e-2, np.zeros((2, 2, S))
@@ -105,7 +105,7 @@ def test_what_comes_later_changes_no_answer(captioner, retold, answer):
 def test_other_weights_give_other_maps(cross, photograph):
     """The randomisation test of Adebayo et al. 2018, section 3: a map that tells of the model changes with it."""
     maps = cross.grounds(photograph, beam=1)
-    others = Captioner(untaught(seed=1)).grounds(photograph, beam=1)
+    others = Captioner(untrained(seed=1, image_size=24)).grounds(photograph, beam=1)
     for one, other in zip(maps, others, strict=True):
         a, b = one[0].ravel(), other[0].ravel()
         assert np.corrcoef(a, b)[0, 1] < 0.9

@@ -6,7 +6,7 @@ import pytest
 from captioner_jax.captioning import Captioner
 from captioner_jax.config import EncoderConfig
 from captioner_jax.errors import UserError
-from tests.explain.conftest import untaught
+from tests.making import untrained
 
 
 def test_probabilities_are_those_that_the_search_added_up(captioner, photograph):
@@ -41,13 +41,9 @@ def test_the_alternatives_are_the_likeliest_first(cross, photograph):
             np.testing.assert_allclose(considered[0].probability, p, rtol=1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["resnet18", "vgg11_bn", "densenet121", "vit_s16", "clip_b32"])
 def test_every_family_of_encoders_is_explained(kind, photograph):
-    captioner = Captioner(untaught(encoder=EncoderConfig(kind, ends_after=1)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(captioner, "image_size", 32)
-        told = captioner.explain(photograph)
+    told = Captioner(untrained(encoder=EncoderConfig(kind, ends_after=1), image_size=32)).explain(photograph)
     np.testing.assert_allclose(told.looks.sum((-1, -2)), 1, rtol=1e-5)
 
 

@@ -1,32 +1,23 @@
 """Three tables from a captioner, of which nothing but its captions is set."""
 
-import dataclasses
-
-import jax
 import numpy as np
 import pytest
-from flax import nnx
 
-from captioner_jax.bundle import Bundle
-from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.shapes.builder import Drawing
 from captioner_jax.explain import __main__ as program
 from captioner_jax.explain import measuring
 from captioner_jax.generation.search import Found
-from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END, PAD
 from captioner_jax.text.tokenizer import train_words
-from tests.explain.conftest import SMALL
+from tests.making import untrained
 
 SCENES = [Drawing("test")[i] for i in range(5)]
 
 
 @pytest.fixture(scope="module")
 def bundle():
-    tokenizer = train_words([caption for scene in SCENES for caption in scene.captions], 1)
-    model = Captioner(dataclasses.replace(SMALL, layers=1), len(tokenizer), rngs=nnx.Rngs(0))
-    parameters = jax.tree.map(np.asarray, nnx.to_pure_dict(nnx.state(model)))
-    return Bundle(dataclasses.replace(SMALL, layers=1), Preprocessing(32), 16, tokenizer, parameters, {}, {})
+    words = [caption for scene in SCENES for caption in scene.captions]
+    return untrained(image_size=32, tokenizer=train_words(words, 1), layers=1)
 
 
 def test_what_is_not_true_is_not_measured(bundle, tmp_path, capsys):

@@ -5,7 +5,7 @@ import numpy as np
 import scipy.stats
 
 from captioner_jax.explain.randomisation import rank_correlation, unlearned
-from tests.explain.conftest import untaught
+from tests.making import untrained
 
 
 def test_rank_correlation_is_spearmans_with_and_without_ties():
@@ -19,8 +19,8 @@ def test_rank_correlation_is_spearmans_with_and_without_ties():
 
 
 def test_a_model_before_training_has_the_same_parts_and_other_weights():
-    one = untaught()
-    blank, again = unlearned(one, 3), unlearned(one, 3)
+    one = untrained()
+    blank, again = unlearned(one, 5), unlearned(one, 5)
     assert jax.tree.map(np.shape, blank) == jax.tree.map(np.shape, one.parameters)
     jax.tree.map(np.testing.assert_array_equal, blank, again)
     query = lambda parameters: parameters["decoder"]["blocks"][0]["cross_attention"]["w_q"]

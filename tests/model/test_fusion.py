@@ -10,7 +10,7 @@ from flax import nnx
 
 from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import KeyValue, attention, causal_mask
-from captioner_jax.model.fusion import attention_to_both, joint_mask, make_block
+from captioner_jax.model.fusion import attention_to_both, make_block, prefix_mask
 
 CONFIG = ModelConfig(width=16, heads=2, feed_forward=32)
 B, K, S, T = 2, 3, 5, 4
@@ -22,10 +22,6 @@ def normal(seed, *shape):
 
 def block(fusion):
     return make_block(dataclasses.replace(CONFIG, fusion=fusion), rngs=nnx.Rngs(0))
-
-
-def prefix_mask(cells, words):
-    return joint_mask(jnp.ones((1, cells), bool), causal_mask(words))
 
 
 def test_the_prefix_mask_drawn():
