@@ -20,8 +20,9 @@ def chapters() -> list[Path]:
 
 
 def notebook(page: Path) -> nbformat.NotebookNode:
-    """A page's `python` blocks are its cells, everything else is text between them."""
-    made = jupytext.reads(with_sources(page.read_text(encoding="utf-8")), fmt="md")
+    """A page's `python` blocks are its cells, everything else is text between them, commands of the shell as well."""
+    text = with_sources(page.read_text(encoding="utf-8")).replace("\n```bash\n", "\n```console\n")
+    made = jupytext.reads(text, fmt="md")
     made.metadata["kernelspec"] = KERNEL
     return made
 
