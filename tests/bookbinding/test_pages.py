@@ -4,7 +4,9 @@ import re
 
 import pytest
 
-markdown = pytest.importorskip("markdown", reason="pip install -e '.[docs]'")
+markdown, *_ = [
+    pytest.importorskip(name, reason="pip install -e '.[docs]'") for name in ("markdown", "latex2mathml", "jupytext")
+]
 
 from bookbinding.extension import Bookbinding  # noqa: E402
 from bookbinding.notebooks import chapters, notebook  # noqa: E402
@@ -23,6 +25,14 @@ def test_formulas_become_mathml_and_code_does_not():
     assert made.count('display="block"') == 1
     assert "<msub><mi>d</mi><mi>k</mi></msub>" in made
     assert "<code>$d_k$</code>" in made
+
+
+@pytest.mark.parametrize("page", chapters(), ids=lambda page: page.stem)
+def test_no_formula_holds_what_was_not_understood(page):
+    formulas = re.findall(r"<math.*?</math>", html(page.read_text(encoding="utf-8")), re.DOTALL)
+    assert formulas
+    for formula in formulas:
+        assert not re.search(r">(?:&amp;|&#x00026;|\\)", formula), formula
 
 
 def test_a_page_holds_the_lines_that_it_names():
