@@ -1,4 +1,7 @@
-"""Every `python` block of a page is run, from top to bottom; a `text` block after one is what it prints."""
+"""Every `python` block of a page is run, from top to bottom; a `text` block after one is what it prints.
+
+Those in Chinese hold the same blocks (tests/test_documentation.py).
+"""
 
 import contextlib
 import io
@@ -25,5 +28,5 @@ def check(example: Example) -> str | None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[CodeBlockParser("python", run), CodeBlockParser("text", check)], patterns=["*.md"]
+    parsers=[CodeBlockParser("python", run), CodeBlockParser("text", check)], pattern="*.md", excludes=["zh/*.md"]
 ).pytest()
