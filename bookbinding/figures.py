@@ -102,12 +102,9 @@ def beam() -> Figure:
         after = {}
         for (p, u, v), y in zip(candidates, heights, strict=True):
             lives = (p, u, v) in best
-            axes.plot(
-                [depth - 0.85, depth - 0.15], [places[u][0], y], color="C0" if lives else "0.8", lw=2.5 if lives else 1
-            )
-            axes.text(
-                depth, y, f"{letters[v]}  {p:.3f}", ha="center", va="center", weight="bold" if lives else "normal"
-            )
+            colour, width, weight = ("C0", 2.5, "bold") if lives else ("0.8", 1, "normal")
+            axes.plot([depth - 0.8, depth - 0.22], [places[u][0], y], color=colour, lw=width)
+            axes.text(depth, y, f"{letters[v]}  {p:.4g}", ha="center", va="center", weight=weight)
             if lives:
                 after[v] = (float(y), p)
         places = after

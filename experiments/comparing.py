@@ -23,7 +23,7 @@ from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.examiner import Examiner, values
 from captioner_jax.training.optimizer import make_optimizer
-from captioner_jax.training.step import first_state, make_train_step
+from captioner_jax.training.step import CrossEntropy, first_state, make_train_step
 
 RECIPE = Path(__file__).parent.parent / "configs" / "shapes.toml"
 
@@ -86,7 +86,8 @@ def train(kind: type[Captioner], config: Config, data: DataSet, tokenizer: Token
     graphdef, variables = nnx.split(captioner)
     optimizer, preprocessing = make_optimizer(config.train), Preprocessing(config.data.image_size)
     state = first_state(nnx.to_pure_dict(variables), optimizer, config.train)
-    step = make_train_step(graphdef, optimizer, preprocessing, config.train)
+    objective = CrossEntropy(config.train.label_smoothing)
+    step = make_train_step(graphdef, optimizer, preprocessing, config.train, objective)
     batches = training_batches(data.train, told, config.data, config.train)
     state, _ = step(state, next(batches))  # compiles
     began = time.monotonic()
