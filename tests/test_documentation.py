@@ -24,6 +24,12 @@ def commands(text):
     return [code for _, code in blocks(text) if re.search(r"^ *(python|pip|find|from) ", code, re.MULTILINE)]
 
 
+def tree(text):
+    """The names in the overview of the repository."""
+    lines = re.search(r"^captioner_jax/\n.*?(?=^```)", text, re.MULTILINE | re.DOTALL)[0].splitlines()
+    return [re.split(r"(?<=\S)  +", line)[0] for line in lines]
+
+
 def programs():
     """Of each program that any page calls with options, these, by page."""
     asked = {}
@@ -53,6 +59,11 @@ def test_both_readmes_hold_the_same_commands():
     for ours_one, chinese_one in zip(ours, chinese, strict=False):
         assert chinese_one == ours_one, "copy this block of README.md to its place in README.zh-CN.md"
     assert len(chinese) == len(ours), "README.md and README.zh-CN.md differ in their number of blocks with commands"
+
+
+def test_both_readmes_show_the_same_tree():
+    ours, chinese = (tree((ROOT / name).read_text(encoding="utf-8")) for name in ("README.md", "README.zh-CN.md"))
+    assert chinese == ours, "bring the tree in README.zh-CN.md up to that in README.md"
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "zh").glob("*.md")), ids=lambda page: page.name)
