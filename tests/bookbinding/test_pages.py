@@ -29,8 +29,9 @@ def test_formulas_become_mathml_and_code_does_not():
 
 @pytest.mark.parametrize("page", chapters(), ids=lambda page: page.stem)
 def test_no_formula_holds_what_was_not_understood(page):
-    formulas = re.findall(r"<math.*?</math>", html(page.read_text(encoding="utf-8")), re.DOTALL)
-    assert formulas
+    text = page.read_text(encoding="utf-8")
+    formulas = re.findall(r"<math.*?</math>", html(text), re.DOTALL)
+    assert len(formulas) >= text.count("\n$$\n") / 2
     for formula in formulas:
         assert not re.search(r">(?:&amp;|&#x00026;|\\)", formula), formula
 
