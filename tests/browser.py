@@ -35,7 +35,11 @@ def open_page(browser, faults):
     pages = []
 
     def opened(address, **screen):
-        home = address if address.startswith("file:") else "/".join([*address.split("/")[:3], ""])
+        home = (
+            address[: address.rindex("/") + 1]
+            if address.startswith("file:")
+            else "/".join([*address.split("/")[:3], ""])
+        )
         page = browser.new_page(**screen)
         pages.append(page)
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)

@@ -78,3 +78,14 @@ def test_a_width_that_does_not_divide_is_refused():
 
 def test_causal_mask_as_a_picture():
     assert causal_mask(3)[0, 0].astype(int).tolist() == [[1, 0, 0], [1, 1, 0], [1, 1, 1]]
+
+
+def test_the_example_of_the_book_comes_out_in_fractions():
+    """docs/book/03-attention.md: three queries of two channels, worked on paper."""
+    rows = lambda x: jnp.asarray(x, jnp.float32)[None, :, None, :]
+    q = rows(np.sqrt(2) * np.array([[0, 0], [np.log(2), 0], [0, np.log(3)]]))
+    k, v = rows([[1, 0], [0, 1], [0, 0]]), rows([[1, 0], [0, 1], [1, 1]])
+    weights = [[1 / 3, 1 / 3, 1 / 3], [1 / 2, 1 / 4, 1 / 4], [1 / 5, 3 / 5, 1 / 5]]
+    np.testing.assert_allclose(attention_weights(q, k)[0, 0], weights, rtol=1e-6)
+    read = [[2 / 3, 2 / 3], [3 / 4, 1 / 2], [2 / 5, 4 / 5]]
+    np.testing.assert_allclose(attention(q, k, v)[0, :, 0], read, rtol=1e-6)

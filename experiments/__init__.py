@@ -1,0 +1,1 @@
+"""One equation changed, in one file, and measured against the captioner as it is."""

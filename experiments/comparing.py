@@ -1,0 +1,115 @@
+"""Captioners that differ in one equation, trained alike on drawn scenes from the same seeds, side by side."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import tyro
+from flax import nnx
+
+from captioner_jax.compilation import keep_compiled
+from captioner_jax.config import Config, TrainConfig, from_toml
+from captioner_jax.data.images import Preprocessing
+from captioner_jax.data.load import load
+from captioner_jax.data.pipeline import training_batches
+from captioner_jax.data.source import DataSet
+from captioner_jax.data.told import Told
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.tokenizer import Tokenizer
+from captioner_jax.training.examiner import Examiner, values
+from captioner_jax.training.optimizer import make_optimizer
+from captioner_jax.training.step import CrossEntropy, first_state, make_train_step
+
+RECIPE = Path(__file__).parent.parent / "configs" / "shapes.toml"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What each captioner is given."""
+
+    steps: int = 1500
+    """Updates of the parameters, a third of the recipe's."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One run of each captioner for each."""
+    images: int = 500
+    """Validation scenes that each is scored on, and as many with held-out combinations."""
+    config: Path = field(default=RECIPE)
+    """The recipe, but for its steps and seed."""
+
+
+class Run(NamedTuple):
+    """What came of one training run."""
+
+    scores: dict[str, float]
+    parameters: int
+    milliseconds: float
+    """A step took, with the machine as it was."""
+
+
+def compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> None:
+    """Trains `Captioner` and its variants in turn, and prints a table of their scores.
+
+    A variant is a subclass that takes what `Captioner` takes: configuration, vocabulary, and random numbers.
+    """
+    keep_compiled()
+    names = " and ".join(variant.__name__ for variant in variants)
+    budget = tyro.cli(Budget, args=arguments, description=f"Captioner beside {names}, on drawn scenes.")
+    recipe = from_toml(budget.config)
+    data = load(recipe.data)
+    captions = list(data.train.captions())
+    tokenizer = Tokenizer.train(captions, recipe.data)
+    told = Told.of(captions, tokenizer)
+    print("| | seed | loss | loss, held out | % true | % true, held out | parameters | ms a step |")
+    print("|---|---|---|---|---|---|---|---|")
+    for kind in (Captioner, *variants):
+        runs = []
+        for seed in budget.seeds:
+            config = dataclasses.replace(recipe, train=short(recipe.train, budget.steps, seed))
+            runs.append(train(kind, config, data, tokenizer, told, budget.images))
+            print(row(kind.__name__, str(seed), runs[-1:]), flush=True)
+        print(row(kind.__name__, "mean", runs), flush=True)
+
+
+def short(recipe: TrainConfig, steps: int, seed: int) -> TrainConfig:
+    """The recipe in fewer steps."""
+    return dataclasses.replace(recipe, steps=steps, seed=seed)
+
+
+def train(kind: type[Captioner], config: Config, data: DataSet, tokenizer: Tokenizer, told: Told, images: int) -> Run:
+    """A captioner of this kind, from its random beginning to its scores; nothing is kept."""
+    captioner = kind(config.model, len(tokenizer), rngs=nnx.Rngs(config.train.seed))
+    graphdef, variables = nnx.split(captioner)
+    optimizer, preprocessing = make_optimizer(config.train), Preprocessing(config.data.image_size)
+    state = first_state(nnx.to_pure_dict(variables), optimizer, config.train)
+    objective = CrossEntropy(config.train.label_smoothing)
+    step = make_train_step(graphdef, optimizer, preprocessing, config.train, objective)
+    batches = training_batches(data.train, told, config.data, config.train)
+    state, _ = step(state, next(batches))  # compiles
+    began = time.monotonic()
+    for _ in range(1, config.train.steps):
+        state, _ = step(state, next(batches))
+    jax.block_until_ready(state)
+    milliseconds = 1000 * (time.monotonic() - began) / max(1, config.train.steps - 1)
+    examiner = Examiner(config, graphdef, preprocessing, tokenizer)
+    scores = values(examiner.score(data.validation, state.best_guess, images))
+    parameters = sum(x.size for x in jax.tree.leaves(state.parameters))
+    return Run(scores, parameters, milliseconds)
+
+
+def row(name: str, seed: str, runs: list[Run]) -> str:
+    """A line of the table: the mean of these runs."""
+    loss, loss_held_out, true, true_held_out = (
+        np.mean([run.scores[f"{split}/{score}"] for run in runs])
+        for score in ("loss", "true")
+        for split in ("validation", "validation_held_out")
+    )
+    milliseconds = np.median([run.milliseconds for run in runs])
+    return (
+        f"| {name} | {seed} | {loss:.3f} | {loss_held_out:.3f} | {100 * true:.1f} | {100 * true_held_out:.1f} "
+        f"| {runs[0].parameters:,} | {milliseconds:.0f} |"
+    )

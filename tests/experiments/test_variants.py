@@ -1,0 +1,98 @@
+"""Each variant is what its equation says, and still a captioner."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from captioner_jax.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig
+from captioner_jax.data.load import load
+from captioner_jax.data.told import Told
+from captioner_jax.model.attention import MultiHeadAttention
+from captioner_jax.text.tokenizer import Tokenizer
+from experiments.comparing import train
+from experiments.gated_cross_attention import GatedCaptioner
+from experiments.multi_query import MultiQueryAttention, MultiQueryCaptioner
+from experiments.relative_positions import FARTHEST, RelativeAttention, RelativeCaptioner, distances
+from tests.data.making import colour_folder
+
+CONFIG = ModelConfig(
+    width=16, heads=2, feed_forward=32, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1))
+)
+V, T = 11, 4
+VARIANTS = [RelativeCaptioner, MultiQueryCaptioner, GatedCaptioner]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
+
+
+@pytest.fixture(scope="module")
+def words():
+    return jax.random.randint(jax.random.key(2), (2, T), 4, V)
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_cached_decoding_equals_the_full_forward(kind, images, words):
+    captioner = kind(CONFIG, V, rngs=nnx.Rngs(0))
+    full = captioner(images, words, jnp.ones_like(words, bool))
+    memory, cache = captioner.memory(captioner.see(images)), captioner.decoder.empty_cache(2, T)
+    for t in range(T):
+        logits, cache = captioner.decoder.step(words[:, t], memory, cache)
+        np.testing.assert_allclose(logits, full[:, t], rtol=1e-4, atol=1e-5)
+
+
+def test_shared_keys_are_those_of_heads_that_are_all_alike():
+    shared = MultiQueryAttention(16, 4, rngs=nnx.Rngs(0))
+    apart = MultiHeadAttention(16, 4, rngs=nnx.Rngs(1))
+    apart.w_q[...], apart.w_o[...] = shared.w_q[...], shared.w_o[...]
+    apart.w_k[...], apart.w_v[...] = (jnp.broadcast_to(w[...], (16, 4, 4)) for w in (shared.w_k, shared.w_v))
+    x = jax.random.normal(jax.random.key(0), (2, 5, 16))
+    np.testing.assert_allclose(shared(x, shared.project(x)), apart(x, apart.project(x)), rtol=1e-5, atol=1e-6)
+
+
+def test_distances_count_back_from_each_position():
+    mask = jnp.tril(jnp.ones((12, 12), bool))[None, None]
+    expected = np.clip(np.arange(12)[:, None] - np.arange(12), 0, FARTHEST)
+    np.testing.assert_array_equal(distances(mask)[0, 0], expected)
+
+
+def test_relative_scores_equal_a_loop_over_the_formula():
+    layer = RelativeAttention(8, 2, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(3), (1, 4, 8))
+    q, (k, v), a = layer.queries(x)[0], (source[0] for source in layer.project(x)), layer.positions[...]
+    heads = np.zeros((4, 2, 4))
+    for t in range(4):
+        for n in range(2):
+            weights = np.exp([float(q[t, n] @ (k[s, n] + a[t - s])) / 2 for s in range(t + 1)])
+            heads[t, n] = weights / weights.sum() @ np.asarray(v[: t + 1, n])
+    expected = layer.merge(jnp.asarray(heads, jnp.float32)[None])
+    mask = jnp.tril(jnp.ones((4, 4), bool))[None, None]
+    np.testing.assert_allclose(layer(x, layer.project(x), mask), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match="need a mask"):
+        layer(x, layer.project(x))
+
+
+def test_a_gate_that_is_shut_lets_nothing_of_the_picture_in(images, words):
+    captioner = GatedCaptioner(CONFIG, V, rngs=nnx.Rngs(0))
+    is_word = jnp.ones_like(words, bool)
+    blind = captioner(images, words, is_word)
+    np.testing.assert_array_equal(blind, captioner(-images, words, is_word))
+    for block in captioner.decoder.blocks:
+        block.alpha[...] = jnp.ones(())
+    assert (captioner(images, words, is_word) != captioner(-images, words, is_word)).any()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_variant_trains_and_is_scored(tmp_path):
+    data = DataConfig(source="folder", path=str(colour_folder(tmp_path, images=40)), image_size=16, max_length=8)
+    config = Config(model=CONFIG, data=data, train=TrainConfig(steps=3, batch_size=8))
+    read = load(data)
+    captions = list(read.train.captions())
+    tokenizer = Tokenizer.train(captions, data)
+    run = train(GatedCaptioner, config, read, tokenizer, Told.of(captions, tokenizer), images=4)
+    assert np.isfinite(run.scores["validation/loss"])
+    assert run.parameters > 0
