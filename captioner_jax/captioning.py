@@ -1,6 +1,7 @@
 """Pictures to captions, for programs: captioner directories in memory, asked as often as one likes."""
 
 import collections
+import dataclasses
 import functools
 import itertools
 import os
@@ -150,7 +151,7 @@ class Captioner:
         one batch is captioned the next is read and decoded. The last batch is filled up, so that nothing is compiled
         for it alone.
         """
-        write, parameters = self._writer(asked), [one.parameters for one in self.bundles]
+        write, parameters = self._compiled(asked), [one.parameters for one in self.bundles]
         square = lambda picture: _square(picture, read, self.image_size)  # noqa: E731
         ahead: tuple[_Batch, Found] | None = None
         with ThreadPoolExecutor() as pool:
@@ -162,6 +163,10 @@ class Captioner:
                 ahead = batch, found
             if ahead is not None:
                 yield from self._told(*ahead)
+
+    def _compiled(self, asked: Generation) -> Callable[..., Found]:
+        """The search that is asked for, compiled once whatever the seed: its keys are an argument."""
+        return self._writer(dataclasses.replace(asked, seed=0))
 
     def _make_writer(self, asked: Generation) -> Callable[..., Found]:
         search = make_search(asked, self.tokenizer, self.max_length)
@@ -183,7 +188,7 @@ class Captioner:
         if isinstance(square, ImageError):
             raise square
         pixels = square[None]
-        found = self._writer(settings)(
+        found = self._compiled(settings)(
             [self.bundles[0].parameters], pixels, image_keys(settings.seed, _numbers(pixels))
         )
         tokens, log_p, scores = (np.asarray(x)[0] for x in found)

@@ -238,6 +238,14 @@ def test_patterns_json_and_beams(run, tmp_path, capsys):
     assert all(row["score"] <= 0 for row in rows)
 
 
+def test_another_seed_compiles_nothing_anew(run, folder):
+    captioner = Captioner.load(run / "captioner")
+    image = folder / "000.jpg"
+    drawn = [captioner.caption(image, temperature=9.0, seed=seed) for seed in (0, 1, 2)]
+    assert captioner._writer.cache_info().currsize == 1
+    assert len(set(map(tuple, drawn))) > 1
+
+
 def test_wider_beams_find_likelier_captions(run, folder):
     captioner = Captioner.load(run / "captioner")
     images = sorted(folder.glob("*.jpg"))[:16]
