@@ -24,13 +24,12 @@ from typing import Annotated, TypeVar
 import tqdm
 import tyro
 
-from captioner_jax import bundle
+from captioner_jax import bundle, showing
 from captioner_jax.captioning import BATCH, Captioner
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
-from captioner_jax.explain import showing
 from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
 from captioner_jax.listing import STDIN, arrivals, find

@@ -14,7 +14,7 @@ from captioner_jax.data.images import open_image
 from captioner_jax.data.shapes.builder import SPLITS, jpeg
 from captioner_jax.data.shapes.scene import make_scene
 from captioner_jax.errors import for_people
-from captioner_jax.explain.showing import attention_sheet
+from captioner_jax.showing import attention_sheet
 
 ROOT = Path(__file__).parent.parent
 SCENE = 5
