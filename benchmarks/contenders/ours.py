@@ -1,0 +1,58 @@
+"""This project. python ours.py float32|bfloat16 (the type of images in the encoder)."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from serving import CELLS, FEED_FORWARD, HEADS, LAYERS, SIDE, TOKENS, VOCABULARY, WIDTH, Task, serve
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from captioner_jax.config import EncoderConfig, ModelConfig
+from captioner_jax.generation.constraints import at_least
+from captioner_jax.generation.ensemble import alone
+from captioner_jax.generation.search import Found, beam_search, greedy
+from captioner_jax.model.decoder import Decoder
+from captioner_jax.model.resnet import ResNet
+
+MODEL = ModelConfig(width=WIDTH, heads=HEADS, feed_forward=FEED_FORWARD, layers=LAYERS)
+
+
+def prepare(task: Task) -> Callable[[], object]:
+    return encoding(task) if task.part == "encode" else decoding(task)
+
+
+def encoding(task: Task) -> Callable[[], object]:
+    graphdef, parameters = split(lambda: ResNet(EncoderConfig("resnet50", batch_norm="frozen"), rngs=nnx.Rngs(0)))
+    images = jnp.zeros((task.images, SIDE, SIDE, 3), sys.argv[1])
+
+    @jax.jit
+    def encode(parameters, images):
+        return nnx.merge(graphdef, parameters)(images)
+
+    return lambda: jax.block_until_ready(encode(parameters, images))
+
+
+def decoding(task: Task) -> Callable[[], object]:
+    graphdef, parameters = split(lambda: Decoder(MODEL, VOCABULARY, rngs=nnx.Rngs(0)))
+    memory = jax.random.normal(jax.random.key(1), (task.images, CELLS, WIDTH))
+    whole = [at_least(TOKENS)]
+
+    @jax.jit
+    def decode(parameters, memory) -> Found:
+        decoder = nnx.merge(graphdef, parameters)
+        one = alone(decoder, decoder.project(memory))
+        return greedy(one, TOKENS, whole) if task.beams == 1 else beam_search(one, TOKENS, task.beams, whole)
+
+    return lambda: jax.block_until_ready(decode(parameters, memory))
+
+
+def split(make: Callable[[], nnx.Module]):
+    graphdef, parameters = nnx.split(make())
+    return graphdef, nnx.to_pure_dict(parameters)
+
+
+if __name__ == "__main__":
+    serve(f"jax {jax.__version__}, Python {sys.version.split()[0]}", prepare)

@@ -1,0 +1,37 @@
+"""How a contender is asked: a process of its own, which reads what to do from standard input and answers with seconds.
+
+Each answer is a line of JSON. What a task needs (compiling, caches) is done before the first time it is measured.
+"""
+
+import functools
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+
+class Task(NamedTuple):
+    """`encode` images, or `decode` captions of as many, greedily (one beam) or by beam search."""
+
+    part: str
+    images: int
+    beams: int = 1
+
+
+# What all contenders do: ResNet-50 on 224x224, then six decoder layers over its 7x7 cells; captions are 20 tokens long.
+SIDE, CELLS, WIDTH, HEADS, FEED_FORWARD, LAYERS, VOCABULARY, TOKENS = 224, 49, 512, 8, 2048, 6, 10_000, 20
+
+
+def serve(versions: str, prepare: Callable[[Task], Callable[[], object]]) -> None:
+    """Tells the versions, then answers tasks until standard input ends. `prepare` makes a task's run, which blocks."""
+    prepare = functools.cache(prepare)
+    print(json.dumps(versions), flush=True)
+    for line in sys.stdin:
+        run = prepare(Task(*json.loads(line)))
+        start, cpu = time.perf_counter(), time.process_time()
+        run()
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps([seconds, cpu, megabytes]), flush=True)
