@@ -43,7 +43,7 @@ from captioner_jax.text.special import END
 FORMAT = 1
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Plain pairs of keys and values, as others know them.
-Memory = list[tuple[Float[Array, "B S N H"], Float[Array, "B S N H"]]]
+Memory = list[tuple[Float[Array, "B N S H"], Float[Array, "B N S H"]]]
 
 
 @dataclass(frozen=True)

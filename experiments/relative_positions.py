@@ -22,10 +22,9 @@ FARTHEST = 8  # words; those that lie farther back are told apart no more
 
 
 def distances(mask: Bool[Array, "B 1 T S"]) -> Int[Array, "B 1 T S"]:
-    """How far back each source position lies from each target position, which is the last that its mask lets it see."""
-    s = jnp.arange(mask.shape[-1])
-    own = jnp.where(mask, s[None, None, None], 0).max(-1, keepdims=True)
-    return jnp.clip(own - s[None, None, None], 0, FARTHEST)
+    """How far back each source position lies from each target position: as many places as that sees after it."""
+    seen = mask.cumsum(-1)
+    return jnp.minimum(seen[..., -1:] - seen, FARTHEST)
 
 
 class RelativeAttention(MultiHeadAttention):
@@ -46,12 +45,12 @@ class RelativeAttention(MultiHeadAttention):
         if mask is None:
             raise ValueError("relative positions need a mask, which tells where each query stands")
         q = self.queries(x)
-        to_keys = jnp.einsum("btnh,bsnh->bnts", q, source.keys)
-        to_places = jnp.einsum("btnh,kh->bntk", q, self.positions[...])
+        to_keys = jnp.einsum("bnth,bnsh->bnts", q, source.keys)
+        to_places = jnp.einsum("bnth,kh->bntk", q, self.positions[...])
         places = jnp.broadcast_to(distances(mask), to_keys.shape)
         scores = (to_keys + jnp.take_along_axis(to_places, places, axis=-1)) / math.sqrt(q.shape[-1])
         weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
-        return self.merge(jnp.einsum("bnts,bsnh->btnh", weights, source.values))
+        return self.merge(jnp.einsum("bnts,bnsh->bnth", weights, source.values))
 
 
 class RelativeDecoder(Decoder):

@@ -101,7 +101,7 @@ def test_programs_are_for_the_platforms_that_are_named(saved, tmp_path):
         program = jax_export.deserialize(bytearray((tmp_path / "export" / f"{name}.stablehlo").read_bytes()))
         assert set(program.platforms) == {"tpu", "cuda"}
     with pytest.raises(ValueError, match="platform"):
-        program.call([(np.zeros((1, 4, 2, 8), np.float32),) * 2] * 2, np.zeros(1, np.uint32))
+        program.call([(np.zeros((1, 2, 4, 8), np.float32),) * 2] * 2, np.zeros(1, np.uint32))
 
 
 @pytest.mark.parametrize(

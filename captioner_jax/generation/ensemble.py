@@ -40,15 +40,15 @@ class Ensemble(NamedTuple):
         """V."""
         return self.voices[0].decoder.embed.num_embeddings
 
-    def empty_caches(self, sequences: Size, length: int) -> list[Cache]:
-        """Of each decoder, room for `sequences` captions of up to `length` positions."""
-        return [voice.decoder.empty_cache(sequences, length) for voice in self.voices]
+    def empty_caches(self, groups: Size, sequences: int, length: int) -> list[Cache]:
+        """Of each decoder, room for `groups` of so many captions each, of up to `length` positions."""
+        return [voice.decoder.empty_cache(groups, sequences, length) for voice in self.voices]
 
     def next_word(self, words: Int[Array, "B K"], caches: list[Cache]) -> tuple[Float[Array, "B K V"], list[Cache]]:
         """Log-probabilities of the word after these, and the caches with these in them."""
         all_log_p, after = [], []
         for (decoder, memory), cache in zip(self.voices, caches, strict=True):
-            logits, cache = decoder.step(words.reshape(-1), memory, cache)
+            logits, cache = decoder.step(words.reshape(cache.past.shape[:2]), memory, cache)
             all_log_p.append(log_probabilities(logits))
             after.append(cache)
         mean = jax.nn.logsumexp(jnp.stack(all_log_p), axis=0) - math.log(len(all_log_p))

@@ -14,7 +14,6 @@ from captioner_jax.generation.constraints import Constraint, SoFar, constrained
 from captioner_jax.generation.ensemble import Ensemble
 from captioner_jax.generation.filters import Filter
 from captioner_jax.generation.selection import Best, Selection
-from captioner_jax.model.attention import KeyValue
 from captioner_jax.model.decoder import Cache
 from captioner_jax.text.special import END, PAD, START
 
@@ -108,7 +107,8 @@ def _one_by_one(
             caches=caches,
         )
 
-    end = _until_done(step, _start(ensemble, length, jnp.zeros((ensemble.images, count))))
+    alone = ensemble.empty_caches(ensemble.images * count, 1, length)
+    end = _until_done(step, _start(jnp.zeros((ensemble.images, count)), length, alone))
     return Found(end.tokens, end.log_p, end.log_p)
 
 
@@ -162,7 +162,8 @@ def beam_steps(
 
 def _all_beams(ensemble: Ensemble, length: int, selection: Selection) -> _Captions:
     first = jnp.where(selection.begins, 0.0, -jnp.inf)
-    return _start(ensemble, length, jnp.broadcast_to(first, (ensemble.images, selection.begins.size)))
+    shared = ensemble.empty_caches(ensemble.images, first.size, length)
+    return _start(jnp.broadcast_to(first, (ensemble.images, first.size)), length, shared)
 
 
 def _beam_step(
@@ -187,7 +188,7 @@ def _beam_step(
             lengths=of_parent(lengths),
             done=of_parent(state.done) | (word == END),
             last=word,
-            caches=[Cache([_reorder_cache(layer, parent) for layer in c.layers], c.length) for c in caches],
+            caches=[cache.follow(parent) for cache in caches],
         )
 
     return step
@@ -212,23 +213,17 @@ def _until_done(step: Callable[[_Captions], _Captions], start: _Captions) -> _Ca
     return jax.lax.while_loop(unfinished, step, start)
 
 
-def _start(ensemble: Ensemble, length: int, log_p: Float[Array, "B K"]) -> _Captions:
-    images, sequences = log_p.shape
+def _start(log_p: Float[Array, "B K"], length: int, caches: list[Cache]) -> _Captions:
     return _Captions(
-        tokens=jnp.full((images, sequences, length), PAD, jnp.int32),
+        tokens=jnp.full((*log_p.shape, length), PAD, jnp.int32),
         log_p=log_p,
         lengths=jnp.zeros(log_p.shape, jnp.int32),
         done=jnp.zeros(log_p.shape, bool),
         last=jnp.full(log_p.shape, START, jnp.int32),
-        caches=ensemble.empty_caches(images * sequences, length),
+        caches=caches,
     )
 
 
 def _reorder(x: Array, parent: Int[Array, "B K"]) -> Array:
     """x [B K ...] with each beam replaced by its parent."""
     return jax.vmap(lambda beams, of: beams[of])(x, parent)
-
-
-def _reorder_cache(layer: KeyValue, parent: Int[Array, "B K"]) -> KeyValue:
-    images, beams = parent.shape
-    return jax.tree.map(lambda x: _reorder(x.reshape(images, beams, *x.shape[1:]), parent).reshape(x.shape), layer)

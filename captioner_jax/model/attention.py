@@ -16,16 +16,19 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class KeyValue(NamedTuple):
-    """Keys and values of a source, a head apart: what queries attend to, and what a decoding cache holds."""
+    """Keys and values of a source, a head apart: what queries attend to, and what a decoding cache holds.
 
-    keys: Float[Array, "B S N H"]
-    values: Float[Array, "B S N H"]
+    Heads come before positions, so that each head's keys lie together, as its matrix products want them.
+    """
+
+    keys: Float[Array, "B N S H"]
+    values: Float[Array, "B N S H"]
 
     def write(self, new: "KeyValue", start: Int[Array, ""]) -> "KeyValue":
-        """Keys and values [B T N H] put in place of those at positions start ... start + T - 1."""
+        """Keys and values [B N T H] put in place of those at positions start ... start + T - 1."""
         return KeyValue(
-            jax.lax.dynamic_update_slice_in_dim(self.keys, new.keys, start, axis=1),
-            jax.lax.dynamic_update_slice_in_dim(self.values, new.values, start, axis=1),
+            jax.lax.dynamic_update_slice_in_dim(self.keys, new.keys, start, axis=2),
+            jax.lax.dynamic_update_slice_in_dim(self.values, new.values, start, axis=2),
         )
 
 
@@ -41,7 +44,7 @@ def padding_mask(is_token: Bool[Array, "B S"]) -> Bool[Array, "B 1 1 S"]:
 
 
 def attention_weights(
-    q: Float[Array, "B T N H"], k: Float[Array, "B S N H"], mask: Bool[Array, "#B #N #T S"] | None = None
+    q: Float[Array, "B N T H"], k: Float[Array, "B N S H"], mask: Bool[Array, "#B #N #T S"] | None = None
 ) -> Float[Array, "B N T S"]:
     r"""$$\mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right)$$ (Vaswani et al. 2017, equation 1).
 
@@ -49,25 +52,25 @@ def attention_weights(
     weight is zero; a row masked throughout becomes uniform rather than NaN.
     """
     head_size = q.shape[-1]
-    scores = jnp.einsum("btnh,bsnh->bnts", q, k, preferred_element_type=jnp.float32) / math.sqrt(head_size)
+    scores = jnp.einsum("bnth,bnsh->bnts", q, k, preferred_element_type=jnp.float32) / math.sqrt(head_size)
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     return jax.nn.softmax(scores, axis=-1)
 
 
 def attention(
-    q: Float[Array, "B T N H"],
-    k: Float[Array, "B S N H"],
-    v: Float[Array, "B S N H"],
+    q: Float[Array, "B N T H"],
+    k: Float[Array, "B N S H"],
+    v: Float[Array, "B N S H"],
     mask: Bool[Array, "#B #N #T S"] | None = None,
-) -> Float[Array, "B T N H"]:
+) -> Float[Array, "B N T H"]:
     r"""$$\mathrm{Attention}(Q, K, V) = \mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right) V$$ (equation 1)."""
     return read(attention_weights(q, k, mask), v)
 
 
-def read(weights: Float[Array, "B N T S"], v: Float[Array, "B S N H"]) -> Float[Array, "B T N H"]:
+def read(weights: Float[Array, "B N T S"], v: Float[Array, "B N S H"]) -> Float[Array, "B N T H"]:
     r"""$$A V$$: what each head reads by its weights A."""
-    return jnp.einsum("bnts,bsnh->btnh", weights.astype(v.dtype), v)
+    return jnp.einsum("bnts,bnsh->bnth", weights.astype(v.dtype), v)
 
 
 class MultiHeadAttention(nnx.Module):
@@ -102,7 +105,7 @@ class MultiHeadAttention(nnx.Module):
         values = jnp.einsum("bsd,dnh->bsnh", source, self.w_v[...])
         if self.bias is not None:
             keys, values = keys + self.bias.k[...][None, None], values + self.bias.v[...][None, None]
-        return KeyValue(keys, values)
+        return KeyValue(_heads_first(keys), _heads_first(values))
 
     def __call__(
         self, x: Float[Array, "B T D"], source: KeyValue, mask: Bool[Array, "#B #N #T S"] | None = None
@@ -110,14 +113,14 @@ class MultiHeadAttention(nnx.Module):
         """What each of the T queries x W^Q reads from a projected source of S positions."""
         return self.merge(attention(self.queries(x), source.keys, source.values, mask))
 
-    def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B T N H"]:
+    def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B N T H"]:
         """x W^Q."""
         q = jnp.einsum("btd,dnh->btnh", x, self.w_q[...])
-        return q if self.bias is None else q + self.bias.q[...][None, None]
+        return _heads_first(q if self.bias is None else q + self.bias.q[...][None, None])
 
-    def merge(self, heads: Float[Array, "B T N H"]) -> Float[Array, "B T D"]:
+    def merge(self, heads: Float[Array, "B N T H"]) -> Float[Array, "B T D"]:
         """Concat(head_1 ... head_N) W^O."""
-        out = jnp.einsum("btnh,nhd->btd", heads, self.w_o[...])
+        out = jnp.tensordot(jnp.swapaxes(heads, 1, 2), self.w_o[...], axes=2)
         return out if self.bias is None else out + self.bias.o[...][None, None]
 
 
@@ -130,3 +133,8 @@ class Biases(nnx.Module):
         self.k = nnx.Param(jnp.zeros((heads, head_size)))
         self.v = nnx.Param(jnp.zeros((heads, head_size)))
         self.o = nnx.Param(jnp.zeros(width))
+
+
+def _heads_first(x: Float[Array, "B T N H"]) -> Float[Array, "B N T H"]:
+    """Transposed once projected: an einsum straight to this shape would transpose the weights instead."""
+    return jnp.swapaxes(x, 1, 2)

@@ -18,10 +18,20 @@ Size = Any
 
 
 class Cache(NamedTuple):
-    """The words decoded so far, as each layer's keys and values, in room for all S = longest caption's positions."""
+    """What G groups of K sequences have decoded so far: each layer's keys and values, one store [G N P H] a group.
+
+    A store has room for all P = T * K words of its group, those of one position side by side. Which of them are a
+    sequence's past is told by `past`: a sequence that goes on from another looks where that one looked, and keys and
+    values stay where they are.
+    """
 
     layers: list[KeyValue]
+    past: Bool[Array, "G K P"]
     length: Int[Array, ""]
+
+    def follow(self, parents: Int[Array, "G K"]) -> "Cache":
+        """Each sequence goes on from the past of another of its group, its parent."""
+        return self._replace(past=jnp.take_along_axis(self.past, parents[:, :, None], axis=1))
 
 
 class Decoder(nnx.Module):
@@ -42,11 +52,13 @@ class Decoder(nnx.Module):
             layers.append(cells)
         return layers
 
-    def empty_cache(self, sequences: Size, length: int) -> Cache:
-        """Room for `sequences` captions of up to `length` positions."""
+    def empty_cache(self, groups: Size, sequences: int, length: int) -> Cache:
+        """Room for `groups` of so many captions each, of up to `length` positions."""
         _, heads, head_size = self.blocks[0].self_attention.w_k.shape
-        zeros = jnp.zeros((sequences, length, heads, head_size), jnp.float32)
-        return Cache([KeyValue(zeros, zeros) for _ in self.blocks], jnp.asarray(0, jnp.int32))
+        room = length * sequences
+        zeros = jnp.zeros((groups, heads, room, head_size), jnp.float32)
+        past = jnp.zeros((groups, sequences, room), bool)
+        return Cache([KeyValue(zeros, zeros) for _ in self.blocks], past, jnp.asarray(0, jnp.int32))
 
     def __call__(
         self,
@@ -61,7 +73,7 @@ class Decoder(nnx.Module):
         x = dropout(self.words(inputs, jnp.arange(length)), self.dropout, rngs)
         for block, source in zip(self.blocks, memory, strict=True):
             x, _ = block(x, source, mask, rngs=rngs)
-        return self.embed.attend(self.norm(x))
+        return self.logits(x)
 
     def watched(
         self,
@@ -82,20 +94,26 @@ class Decoder(nnx.Module):
         for block, nudge in zip(self.blocks, nudges or [None] * len(self.blocks), strict=True):
             x, cells, shares = block.watched(x, cells, mask, is_cell, nudge)
             looks.append(shares)
-        return self.embed.attend(self.norm(x)), looks
+        return self.logits(x), looks
 
     def step(
-        self, words: Int[Array, " BK"], memory: list[KeyValue], cache: Cache
-    ) -> tuple[Float[Array, "BK V"], Cache]:
+        self, words: Int[Array, "G K"], memory: list[KeyValue], cache: Cache
+    ) -> tuple[Float[Array, "G K V"], Cache]:
         """One more word for each sequence: logits of the next, and the cache with this word in it."""
-        room = cache.layers[0].keys.shape[1]
-        written = (jnp.arange(room) <= cache.length)[None, None, None, :]
-        x = self.words(words[:, None], cache.length[None])
+        _, sequences, room = cache.past.shape
+        start = cache.length * sequences
+        is_own = jnp.arange(room)[None, :] == start + jnp.arange(sequences)[:, None]
+        past = cache.past | is_own[None]
+        x = self.words(words, jnp.full(sequences, cache.length))
         layers = []
-        for block, source, past in zip(self.blocks, memory, cache.layers, strict=True):
-            x, past = block(x, source, written, past, cache.length)
-            layers.append(past)
-        return self.embed.attend(self.norm(x))[:, 0], Cache(layers, cache.length + 1)
+        for block, source, layer in zip(self.blocks, memory, cache.layers, strict=True):
+            x, layer = block(x, source, past[:, None], layer, start)
+            layers.append(layer)
+        return self.logits(x), Cache(layers, past, cache.length + 1)
+
+    def logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        r"""$$\mathrm{norm}(x)\, E^\top$$ (Vaswani et al. 2017, section 3.4)."""
+        return jnp.einsum("btd,vd->btv", self.norm(x), self.embed.embedding[...])
 
     def words(self, ids: Int[Array, "B T"], positions: Int[Array, " T"]) -> Float[Array, "B T D"]:
         r"""$$E_{w}\sqrt{D} + PE_{pos}$$ (Vaswani et al. 2017, sections 3.4 and 3.5)."""

@@ -216,9 +216,9 @@ class ConcatBlock(nnx.Module):
         at_words = _nudged(weights[:, :, split:, split:], nudge and nudge.words)
         at_cells = _nudged(weights[:, :, split:, :split], nudge and nudge.cells)
         among = _nudged(weights[:, :, :split, :split], nudge and nudge.among)
-        of_cells, of_words = source.values[:, :split], source.values[:, split:]
+        of_cells, of_words = source.values[:, :, :split], source.values[:, :, split:]
         heads = [read(among, of_cells), read(at_cells, of_cells) + read(at_words, of_words)]
-        both = both + self.self_attention.merge(jnp.concatenate(heads, axis=1))
+        both = both + self.self_attention.merge(jnp.concatenate(heads, axis=2))
         both = both + self.mlp(self.norm_2(both))
         return Watched(both[:, split:], both[:, :split], Looks(at_words, at_cells, among))
 
@@ -254,31 +254,31 @@ def joint_mask(is_cell: Bool[Array, "B S"], mask: Bool[Array, "#B 1 T T"]) -> Bo
 
 
 def attention_to_both(
-    q: Float[Array, "BK T N H"], cells: KeyValue, words: KeyValue, mask: Bool[Array, "#BK 1 T P"]
-) -> Float[Array, "BK T N H"]:
+    q: Float[Array, "BK N T H"], cells: KeyValue, words: KeyValue, mask: Bool[Array, "#BK 1 T P"]
+) -> Float[Array, "BK N T H"]:
     r"""$$\mathrm{softmax}\left(\frac{Q\,[K_F; K_T]^\top}{\sqrt{d_k}}\right) [V_F; V_T]$$
 
     of B*K sequences to the S cells of B images, which each image's K sequences share, and to P words of their own.
     """
-    images, (sequences, length, heads, head_size) = cells.keys.shape[0], q.shape
-    q = q.reshape(images, -1, length, heads, head_size)
+    images, sequences = cells.keys.shape[0], q.shape[0]
+    each = q.reshape(images, -1, *q.shape[1:])
     keys, values = (x.reshape(images, -1, *x.shape[1:]) for x in words)
     mask = jnp.broadcast_to(mask, (sequences, *mask.shape[1:])).reshape(images, -1, *mask.shape[1:])
-    of_cells, of_words = (weights.astype(values.dtype) for weights in weights_of_both(q, cells, keys, mask))
-    read = jnp.einsum("bknts,bsnh->bktnh", of_cells, cells.values) + jnp.einsum("bkntp,bkpnh->bktnh", of_words, values)
-    return read.reshape(sequences, length, heads, head_size)
+    of_cells, of_words = (weights.astype(values.dtype) for weights in weights_of_both(each, cells, keys, mask))
+    heads = jnp.einsum("bknts,bnsh->bknth", of_cells, cells.values) + jnp.einsum("bkntp,bknph->bknth", of_words, values)
+    return heads.reshape(q.shape)
 
 
 def weights_of_both(
-    q: Float[Array, "B K T N H"], cells: KeyValue, keys: Float[Array, "B K P N H"], mask: Bool[Array, "#B #K 1 T P"]
+    q: Float[Array, "B K N T H"], cells: KeyValue, keys: Float[Array, "B K N P H"], mask: Bool[Array, "#B #K 1 T P"]
 ) -> tuple[Float[Array, "B K N T S"], Float[Array, "B K N T P"]]:
     """The softmax of `attention_to_both`, parted into what falls on cells and what on words."""
     q = q / math.sqrt(q.shape[-1])
-    to_cells = jnp.einsum("bktnh,bsnh->bknts", q, cells.keys, preferred_element_type=jnp.float32)
-    to_words = jnp.einsum("bktnh,bkpnh->bkntp", q, keys, preferred_element_type=jnp.float32)
+    to_cells = jnp.einsum("bknth,bnsh->bknts", q, cells.keys, preferred_element_type=jnp.float32)
+    to_words = jnp.einsum("bknth,bknph->bkntp", q, keys, preferred_element_type=jnp.float32)
     to_words = jnp.where(mask, to_words, jnp.finfo(to_words.dtype).min)
     weights = jax.nn.softmax(jnp.concatenate([to_cells, to_words], axis=-1), axis=-1)
-    of_cells, of_words = jnp.split(weights, [cells.keys.shape[1]], axis=-1)
+    of_cells, of_words = jnp.split(weights, [cells.keys.shape[2]], axis=-1)
     return of_cells, of_words
 
 

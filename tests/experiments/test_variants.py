@@ -37,11 +37,12 @@ def words():
 @pytest.mark.parametrize("kind", VARIANTS)
 def test_cached_decoding_equals_the_full_forward(kind, images, words):
     captioner = kind(CONFIG, V, rngs=nnx.Rngs(0))
-    full = captioner(images, words, jnp.ones_like(words, bool))
-    memory, cache = captioner.memory(captioner.see(images)), captioner.decoder.empty_cache(2, T)
+    two_each = jnp.stack([words, words[:, ::-1]], axis=1)
+    full = captioner(images, two_each.reshape(-1, T), jnp.ones((4, T), bool)).reshape(2, 2, T, V)
+    memory, cache = captioner.memory(captioner.see(images)), captioner.decoder.empty_cache(2, 2, T)
     for t in range(T):
-        logits, cache = captioner.decoder.step(words[:, t], memory, cache)
-        np.testing.assert_allclose(logits, full[:, t], rtol=1e-4, atol=1e-5)
+        logits, cache = captioner.decoder.step(two_each[:, :, t], memory, cache)
+        np.testing.assert_allclose(logits, full[:, :, t], rtol=1e-4, atol=1e-5)
 
 
 def test_shared_keys_are_those_of_heads_that_are_all_alike():
@@ -63,11 +64,11 @@ def test_relative_scores_equal_a_loop_over_the_formula():
     layer = RelativeAttention(8, 2, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(3), (1, 4, 8))
     q, (k, v), a = layer.queries(x)[0], (source[0] for source in layer.project(x)), layer.positions[...]
-    heads = np.zeros((4, 2, 4))
+    heads = np.zeros((2, 4, 4))
     for t in range(4):
         for n in range(2):
-            weights = np.exp([float(q[t, n] @ (k[s, n] + a[t - s])) / 2 for s in range(t + 1)])
-            heads[t, n] = weights / weights.sum() @ np.asarray(v[: t + 1, n])
+            weights = np.exp([float(q[n, t] @ (k[n, s] + a[t - s])) / 2 for s in range(t + 1)])
+            heads[n, t] = weights / weights.sum() @ np.asarray(v[n, : t + 1])
     expected = layer.merge(jnp.asarray(heads, jnp.float32)[None])
     mask = jnp.tril(jnp.ones((4, 4), bool))[None, None]
     np.testing.assert_allclose(layer(x, layer.project(x), mask), expected, rtol=1e-4, atol=1e-5)

@@ -23,9 +23,9 @@ def random(seed, *shape):
 
 def numpy_attention(q, k, v, mask):
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
-    scores = np.einsum("btnh,bsnh->bnts", q, k) / np.sqrt(q.shape[-1])
+    scores = np.einsum("bnth,bnsh->bnts", q, k) / np.sqrt(q.shape[-1])
     weights = np.exp(scores - scores.max(-1, keepdims=True)) * np.broadcast_to(mask, scores.shape)
-    return np.einsum("bnts,bsnh->btnh", weights / weights.sum(-1, keepdims=True), v)
+    return np.einsum("bnts,bnsh->bnth", weights / weights.sum(-1, keepdims=True), v)
 
 
 def masks():
@@ -35,16 +35,18 @@ def masks():
 
 @pytest.mark.parametrize("which", range(3))
 def test_values_equal_float64_numpy(which):
-    q, k, v, mask = random(0, B, T, N, H), random(1, B, S, N, H), random(2, B, S, N, H), masks()[which]
+    q, k, v, mask = random(0, B, N, T, H), random(1, B, N, S, H), random(2, B, N, S, H), masks()[which]
     np.testing.assert_allclose(attention(q, k, v, mask), numpy_attention(q, k, v, mask), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("which", range(3))
 def test_values_and_gradients_equal_jax(which):
-    q, k, v, mask = random(0, B, T, N, H), random(1, B, S, N, H), random(2, B, S, N, H), masks()[which]
-    weight = random(3, B, T, N, H)
+    q, k, v, mask = random(0, B, N, T, H), random(1, B, N, S, H), random(2, B, N, S, H), masks()[which]
+    weight = random(3, B, N, T, H)
     ours = lambda q, k, v: (attention(q, k, v, mask) * weight).sum()
-    theirs = lambda q, k, v: (jax.nn.dot_product_attention(q, k, v, mask=mask) * weight).sum()
+    position_first = lambda x: jnp.swapaxes(x, 1, 2)
+    read = lambda *qkv: position_first(jax.nn.dot_product_attention(*map(position_first, qkv), mask=mask))
+    theirs = lambda q, k, v: (read(q, k, v) * weight).sum()
     np.testing.assert_allclose(ours(q, k, v), theirs(q, k, v), rtol=1e-5)
     for a, b in zip(jax.grad(ours, (0, 1, 2))(q, k, v), jax.grad(theirs, (0, 1, 2))(q, k, v), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -52,13 +54,13 @@ def test_values_and_gradients_equal_jax(which):
 
 def test_rows_sum_to_one_and_masked_places_get_nothing():
     mask = masks()[1]
-    weights = attention_weights(random(0, B, T, N, H), random(1, B, S, N, H), mask)
+    weights = attention_weights(random(0, B, N, T, H), random(1, B, N, S, H), mask)
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-6)
     assert (np.asarray(weights)[~np.broadcast_to(mask, weights.shape)] == 0).all()
 
 
 def test_softmax_is_float32_under_bfloat16():
-    weights = attention_weights(random(0, B, T, N, H).astype(jnp.bfloat16), random(1, B, S, N, H).astype(jnp.bfloat16))
+    weights = attention_weights(random(0, B, N, T, H).astype(jnp.bfloat16), random(1, B, N, S, H).astype(jnp.bfloat16))
     assert weights.dtype == jnp.float32
 
 
@@ -82,10 +84,10 @@ def test_causal_mask_as_a_picture():
 
 def test_the_example_of_the_book_comes_out_in_fractions():
     """docs/book/03-attention.md: three queries of two channels, worked on paper."""
-    rows = lambda x: jnp.asarray(x, jnp.float32)[None, :, None, :]
+    rows = lambda x: jnp.asarray(x, jnp.float32)[None, None]
     q = rows(np.sqrt(2) * np.array([[0, 0], [np.log(2), 0], [0, np.log(3)]]))
     k, v = rows([[1, 0], [0, 1], [0, 0]]), rows([[1, 0], [0, 1], [1, 1]])
     weights = [[1 / 3, 1 / 3, 1 / 3], [1 / 2, 1 / 4, 1 / 4], [1 / 5, 3 / 5, 1 / 5]]
     np.testing.assert_allclose(attention_weights(q, k)[0, 0], weights, rtol=1e-6)
     read = [[2 / 3, 2 / 3], [3 / 4, 1 / 2], [2 / 5, 4 / 5]]
-    np.testing.assert_allclose(attention(q, k, v)[0, :, 0], read, rtol=1e-6)
+    np.testing.assert_allclose(attention(q, k, v)[0, 0], read, rtol=1e-6)

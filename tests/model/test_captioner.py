@@ -52,10 +52,25 @@ def test_padding_changes_nothing(captioner, images, words):
 
 def test_cached_decoding_equals_the_full_forward(captioner, images, words):
     full = captioner(images, words, jnp.ones_like(words, bool))
-    memory, cache = captioner.memory(captioner.see(images)), captioner.decoder.empty_cache(3, T)
+    memory, cache = captioner.memory(captioner.see(images)), captioner.decoder.empty_cache(3, 1, T)
     for t in range(T):
-        logits, cache = captioner.decoder.step(words[:, t], memory, cache)
-        np.testing.assert_allclose(logits, full[:, t], rtol=1e-4, atol=1e-5)
+        logits, cache = captioner.decoder.step(words[:, t : t + 1], memory, cache)
+        np.testing.assert_allclose(logits[:, 0], full[:, t], rtol=1e-4, atol=1e-5)
+
+
+def test_captions_go_on_from_their_parents_without_moving_what_is_cached(captioner, images):
+    words = jax.random.randint(jax.random.key(2), (3, 2, T), 4, V)
+    parents = jnp.array([[1, 0], [0, 0], [1, 1]])
+    memory, cache = captioner.memory(captioner.see(images)), captioner.decoder.empty_cache(3, 2, T)
+    for t in range(3):
+        _, cache = captioner.decoder.step(words[:, :, t], memory, cache)
+    cache = cache.follow(parents)
+    inherited = jnp.take_along_axis(words, parents[:, :, None], axis=1)
+    whole = jnp.concatenate([inherited[:, :, :3], words[:, :, 3:]], axis=2).reshape(6, T)
+    full = captioner(images, whole, jnp.ones_like(whole, bool)).reshape(3, 2, T, V)
+    for t in range(3, T):
+        logits, cache = captioner.decoder.step(words[:, :, t], memory, cache)
+        np.testing.assert_allclose(logits, full[:, :, t], rtol=1e-4, atol=1e-5)
 
 
 def test_several_captions_of_an_image_share_its_memory(captioner, images, words):
