@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-import requests
-
 from captioner_jax.data.images import ImageError
 
 MEBIBYTE = 2**20
@@ -28,6 +26,8 @@ def is_address(name: str) -> bool:
 
 def fetch(address: Address) -> bytes:
     """What is found there, up to 64 MiB. Raises ImageError where nothing is, and for more."""
+    import requests  # here, since it is slow to import and seldom needed
+
     try:
         with requests.get(address.url, stream=True, timeout=PATIENCE) as answer:
             if not answer.ok:

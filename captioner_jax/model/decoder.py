@@ -99,7 +99,10 @@ class Decoder(nnx.Module):
     def step(
         self, words: Int[Array, "G K"], memory: list[KeyValue], cache: Cache
     ) -> tuple[Float[Array, "G K V"], Cache]:
-        """One more word for each sequence: logits of the next, and the cache with this word in it."""
+        """One more word for each sequence: logits of the next, and the cache with this word in it.
+
+        To the blocks the K sequences of a group are K queries of one store, each with a mask of its own.
+        """
         _, sequences, room = cache.past.shape
         start = cache.length * sequences
         is_own = jnp.arange(room)[None, :] == start + jnp.arange(sequences)[:, None]
