@@ -29,6 +29,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--repetitions", type=int, default=15)
     told = parser.parse_args()
+    if told.batch > told.images:
+        parser.error("--batch: there are not so many --images")
     try:
         from pycocoevalcap.cider.cider import Cider
     except ImportError:

@@ -17,9 +17,8 @@ def sentence_bleu_4(candidates: Int[Array, "B K T"], references: Int[Array, "B R
     words, own = length(candidates), counts(candidates, candidates)
     in_references = counts(candidates[:, :, None], references[:, None])
     product = jnp.ones(words.shape)
-    for n in range(1, ORDERS + 1):
-        h, most = own[n - 1], in_references[n - 1].max(2)
-        correct = (jnp.minimum(h, most) / jnp.maximum(h, 1)).sum(-1)
+    for n, (h, r) in enumerate(zip(own, in_references, strict=True), 1):
+        correct = (jnp.minimum(h, r.max(2)) / jnp.maximum(h, 1)).sum(-1)
         guess = jnp.maximum(words - n + 1, 0).astype(jnp.float32)
         product *= correct / jnp.maximum(guess, 1) if n == 1 else (correct + 1) / (guess + 1)
     ratio = _closest(words, references) / jnp.maximum(words, 1).astype(jnp.float32)

@@ -30,10 +30,15 @@ class CompiledCiderD(NamedTuple):
 
     @staticmethod
     def of(references: Sequence[Sequence[Sequence[int]]]) -> "CompiledCiderD":
-        """Of images' references as word ids other than PAD. Document frequencies are those of these images."""
+        """Of images' references as word ids other than PAD. Document frequencies are those of these images.
+
+        Raises ValueError where an image has none.
+        """
+        number = np.fromiter(map(len, references), np.float32)
+        if not number.all():
+            raise ValueError(f"image {int(number.argmin())} has no references")
         table, words = NgramTable.of(references), jnp.asarray(filled(references))
         norms = [_norms(table, words[at : at + CHUNK]) for at in range(0, len(words), CHUNK)]
-        number = np.fromiter(map(len, references), np.float32)
         return CompiledCiderD(table, words, jnp.concatenate(norms), jnp.asarray(number))
 
     def score(self, candidates: Int[Array, "B K T"], images: Int[Array, " B"]) -> Float[Array, "B K"]:

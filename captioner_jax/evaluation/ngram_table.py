@@ -31,7 +31,7 @@ class NgramTable(NamedTuple):
     def of(references: Sequence[Sequence[Sequence[int]]]) -> "NgramTable":
         """Of the references of images, which are captions of word ids."""
         found, df = _shared(references)
-        idf = np.log(float(max(len(references), 1))) - np.log(np.concatenate([[1.0], df, [1.0]]))
+        idf = np.log(float(len(references))) - np.log(np.concatenate([[1.0], df, [1.0]]))
         return NgramTable(jnp.asarray(_bucketed(found)), jnp.asarray(idf, jnp.float32))
 
     def weights(self, words: Int[Array, "*B T"]) -> list[Float[Array, "*B _"]]:

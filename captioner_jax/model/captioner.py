@@ -63,4 +63,4 @@ class Captioner(nnx.Module):
 
 def _where_cut(encoder: Encoder) -> Staged | None:
     """The encoder, if its first stages are frozen and the others are not."""
-    return encoder if isinstance(encoder, Staged) and encoder.frozen else None
+    return encoder if isinstance(encoder, Staged) and encoder.frozen_stages else None

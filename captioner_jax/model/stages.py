@@ -21,20 +21,20 @@ def first_stages(table: Sequence[Row], config: EncoderConfig) -> Sequence[Row]:
 
 
 class Staged(nnx.Module):
-    """A network of stages; `frozen` of them, the first ones with all that lies below, are no longer learned.
+    """A network of stages; `frozen_stages` of them, the first ones with all that lies below, are no longer learned.
 
     In training, where there are `rngs`, batch norms that are trained learn their statistics.
     """
 
     depth: int
     """Stages."""
-    frozen: int
+    frozen_stages: int
 
     def set_depth(self, depth: int, config: EncoderConfig) -> None:
         """Raises ValueError where not even the last stage would learn."""
         if config.frozen_stages >= depth:
             raise ValueError(f"frozen_stages = {config.frozen_stages} leaves none of {depth} to learn: freeze it all")
-        self.depth, self.frozen = depth, config.frozen_stages
+        self.depth, self.frozen_stages = depth, config.frozen_stages
 
     @abstractmethod
     def enter(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None) -> Float[Array, "B _ _ _"]:
@@ -50,25 +50,26 @@ class Staged(nnx.Module):
 
     def stages(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> list[Float[Array, "B _ _ _"]]:
         """What each stage gives."""
-        given = [self.stage(0, self.enter(images, rngs), rngs)]
-        for i in range(1, self.depth):
-            given.append(self.stage(i, self.onward(i - 1, given[-1], rngs), rngs))
-        return given
+        return self._from(0, self.enter(images, rngs), rngs)
 
     def lower(self, images: Float[Array, "B Y X 3"]) -> Float[Array, "B _ _ _"]:
         """What the first stage that learns takes: no gradient passes below it."""
         x = self.enter(images, None)
-        for i in range(self.frozen):
+        for i in range(self.frozen_stages):
             x = self.onward(i, self.stage(i, x, None), None)
         return jax.lax.stop_gradient(x)
 
     def upper(self, x: Float[Array, "B _ _ _"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
         """The cells, from what `lower` gave."""
-        x = self.stage(self.frozen, x, rngs)
-        for i in range(self.frozen + 1, self.depth):
-            x = self.stage(i, self.onward(i - 1, x, rngs), rngs)
-        return x
+        return self._from(self.frozen_stages, x, rngs)[-1]
 
     def __call__(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
         """The cells of the last stage."""
-        return self.upper(self.lower(images), rngs) if self.frozen else self.stages(images, rngs)[-1]
+        return self.upper(self.lower(images), rngs) if self.frozen_stages else self.stages(images, rngs)[-1]
+
+    def _from(self, first: int, x: Float[Array, "B _ _ _"], rngs: nnx.Rngs | None) -> list[Float[Array, "B _ _ _"]]:
+        """What stage `first`, which takes x, and each after it give."""
+        given = [self.stage(first, x, rngs)]
+        for i in range(first + 1, self.depth):
+            given.append(self.stage(i, self.onward(i - 1, given[-1], rngs), rngs))
+        return given

@@ -3,20 +3,23 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from captioner_jax.evaluation.bleu import bleu_counts
 from captioner_jax.evaluation.compiled_bleu import sentence_bleu_4
 from captioner_jax.evaluation.compiled_ngrams import filled
-from tests.evaluation.test_compiled_cider import drawn, spelled
+from tests.evaluation.test_compiled_cider import drawn, padded, spelled
 
 SCORE = jax.jit(sentence_bleu_4)
 
 
-def test_it_is_made_of_the_evaluations_counts():
+@pytest.mark.parametrize("longest", [2, 3, 14])
+def test_it_is_made_of_the_evaluations_counts(longest):
     rng = np.random.default_rng(0)
-    references = [[caption or [1] for caption in captions] for captions in drawn(rng, 200, 12, 14)]
-    candidates = [drawn(rng, 1, 12, 12, 1)[0][0] or [2] for _ in references]
-    found = SCORE(jnp.asarray(filled([[c] for c in candidates])), jnp.asarray(filled(references)))[:, 0]
+    references = [[caption or [1] for caption in captions] for captions in drawn(rng, 200, 12, longest)]
+    candidates = [drawn(rng, 1, 12, longest, 1)[0][0] or [2] for _ in references]
+    ids = padded(candidates, longest)[:, None]
+    found = SCORE(jnp.asarray(ids), jnp.asarray(filled(references)))[:, 0]
     counts = bleu_counts(spelled(candidates), [spelled(captions) for captions in references])
     more = np.array([0, 1, 1, 1])
     precisions = (counts.correct + more) / (counts.guess + more)

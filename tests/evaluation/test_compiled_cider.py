@@ -24,7 +24,7 @@ def drawn(rng, images, words, longest, references=5):
     return [[caption() for _ in range(rng.integers(1, references + 1))] for _ in range(images)]
 
 
-def filled(captions, length):
+def padded(captions, length):
     return np.array([caption + [PAD] * (length - len(caption)) for caption in captions], np.int32)
 
 
@@ -34,8 +34,8 @@ def spelled(captions):
 
 def both(candidates, references):
     """Scores [images K] on the device, and by the evaluation; K candidates an image."""
-    length = max(4, max(len(c) for some in candidates for c in some))
-    ids = jnp.asarray(np.stack([filled(some, length) for some in candidates]))
+    length = max(len(c) for some in candidates for c in some)
+    ids = jnp.asarray(np.stack([padded(some, length) for some in candidates]))
     found = SCORE(CompiledCiderD.of(references), ids, jnp.arange(len(references)))
     spelled_references = [spelled(captions) for captions in references]
     frequencies = document_frequencies(spelled_references)
@@ -75,10 +75,23 @@ def test_nothing_written_scores_nothing_and_padding_changes_nothing():
     assert score([1, 2, 3, PAD], 0) == score([1, 2, 3] + [PAD] * 9, 0) > 0
 
 
+@pytest.mark.parametrize("longest", [2, 3])
+def test_captions_may_be_shorter_than_the_longest_ngram(longest):
+    rng = np.random.default_rng(longest)
+    references = drawn(rng, 50, 5, longest)
+    found, expected = both([[captions[0]] for captions in references], references)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_image_without_references_is_refused():
+    with pytest.raises(ValueError, match="image 1 has no references"):
+        CompiledCiderD.of([[[1]], []])
+
+
 def test_images_may_come_in_any_order():
     rng = np.random.default_rng(0)
     references = drawn(rng, 20, 30, 9)
-    scorer, ids = CompiledCiderD.of(references), jnp.asarray(filled([some[0] for some in references], 9))[:, None]
+    scorer, ids = CompiledCiderD.of(references), jnp.asarray(padded([some[0] for some in references], 9))[:, None]
     order = rng.permutation(20)
     there, here = SCORE(scorer, ids[order], jnp.asarray(order)), SCORE(scorer, ids, jnp.arange(20))
     np.testing.assert_allclose(there, here[order], rtol=1e-6)
