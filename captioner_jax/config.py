@@ -57,7 +57,7 @@ class EncoderConfig:
     batch_norm: Literal["frozen", "trained"] = "frozen"
     """Whether batch normalisation keeps the statistics of the published weights, or learns new ones."""
     frozen_stages: NotNegative = 0
-    """resnet, vgg, densenet: stages, the first ones, that stay as they were published while those above them learn."""
+    """resnet, vgg, densenet: stages, the first ones, that stay as they began while those above them learn."""
     weights: str | None = None
     """Published weights to begin with: a .safetensors or .pth file, or hf://OWNER/NAME."""
     normalisation: Literal["imagenet", "half", "clip"] | None = None
@@ -243,7 +243,7 @@ class SelfCriticalConfig:
 
     __pydantic_config__ = STRICT
 
-    captions: Annotated[int, Ge(2)] = 5
+    captions: Positive = 5
     """K, captions written of each image."""
     written_by: Literal["sampling", "beams"] = "sampling"
     """Drawn word by word from the captioner's distribution; or the K that a beam search finds."""

@@ -1,7 +1,6 @@
 """A captioner before its first step: random, but for an encoder with published weights; or one that was kept."""
 
 import dataclasses
-import json
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +12,7 @@ from captioner_jax.config import Config, EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.names import stage_of
 from captioner_jax.pretrained.encoder import with_published
 from captioner_jax.pretrained.load import NORMALISATIONS, Loaded
 from captioner_jax.training.checkpoints import differences
@@ -59,6 +59,9 @@ def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundl
     differ = differences(_architecture(start.model), _architecture(config.model), "model.")
     if start.preprocessing.image_size != config.data.image_size:
         differ.append(f"  data.image_size: {start.preprocessing.image_size} then, {config.data.image_size} now")
+    asked, had = config.model.encoder.normalisation, start.preprocessing
+    if asked is not None and NORMALISATIONS[asked] != (had.mean, had.deviation):
+        differ.append(f"  model.encoder.normalisation: mean {had.mean}, deviation {had.deviation} then, {asked} now")
     if differ:
         raise UserError("\n".join([f"train.start: {config.train.start} is of another kind:", *differ]))
     parameters = jax.tree.map(jnp.asarray, start.parameters)
@@ -68,9 +71,9 @@ def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundl
 
 
 def _architecture(model: ModelConfig) -> dict[str, Any]:
-    """The settings that decide what its variables are."""
+    """The settings that decide what its variables mean."""
     encoder = dataclasses.replace(model.encoder, weights=None, normalisation=None, frozen_stages=0, batch_norm="frozen")
-    return json.loads(json.dumps(dataclasses.asdict(dataclasses.replace(model, encoder=encoder, dropout=0.0))))
+    return dataclasses.asdict(dataclasses.replace(model, encoder=encoder, dropout=0.0))
 
 
 def _first_state(config: Config, parameters: dict[Any, Any]) -> TrainState:
@@ -83,6 +86,8 @@ def _check(config: Config) -> None:
     random = encoder.weights is None and config.train.start is None
     if config.train.objective == "self_critical" and config.train.start is None:
         raise UserError("train.objective: what a random captioner writes has no reward; name a --train.start")
+    if config.train.objective == "self_critical":
+        _check_rewards(config)
     if config.train.start is not None and encoder.weights is not None:
         raise UserError("model.encoder.weights: those of train.start would be taken; name one of the two")
     if encoder.kind == "convnet" and encoder.weights is not None:
@@ -90,7 +95,9 @@ def _check(config: Config) -> None:
     if encoder.kind == "convnet" and config.train.encoder_layer_decay < 1:
         raise UserError("train.encoder_layer_decay: it is for the stages of a classic encoder, not for convnet")
     if random and frozen:
-        raise UserError("train.encoder_frozen: a random encoder would stay so; name --model.encoder.weights for it")
+        raise UserError(
+            "train.encoder_frozen: a random encoder would stay so; name --model.encoder.weights or a --train.start"
+        )
     if random and _keeps_statistics(encoder):
         raise UserError("a random encoder has no statistics to keep: --model.encoder.batch-norm trained")
     if frozen and encoder.batch_norm == "trained":
@@ -113,6 +120,19 @@ def _check(config: Config) -> None:
         raise UserError("data.crop, flip, jitter and randaugment are for the second view on: ask for more --data.views")
 
 
+def _check_rewards(config: Config) -> None:
+    """Raises UserError where what is asked for would reward or keep something else than is meant."""
+    critical, data = config.self_critical, config.data
+    if config.evaluation.best == "loss":
+        raise UserError("evaluation.best: rewards make the loss greater, so that it cannot decide; take cider_d")
+    if critical.captions == 1 and critical.baseline == "others":
+        raise UserError("self_critical.captions: one has no others to be compared with; take two, or greedy")
+    if critical.reward == "true" and critical.bleu_4:
+        raise UserError("self_critical.bleu_4: it goes with CIDEr-D, not with what is true")
+    if critical.reward == "true" and (data.flip or data.crop < 1 or data.jitter or data.randaugment):
+        raise UserError("self_critical.reward: what is true of a scene is not of its image changed at random")
+
+
 def _check_stages(encoder: EncoderConfig, frozen: bool, random: bool) -> None:
     """Raises UserError where the first stages cannot stay as they were published."""
     if not encoder.kind.startswith(("resnet", "vgg", "densenet")):
@@ -122,7 +142,9 @@ def _check_stages(encoder: EncoderConfig, frozen: bool, random: bool) -> None:
             "model.encoder.frozen_stages: all of them are frozen by train.encoder_frozen; take one of these"
         )
     if random:
-        raise UserError("model.encoder.frozen_stages: random ones would stay so; name --model.encoder.weights")
+        raise UserError(
+            "model.encoder.frozen_stages: random ones would stay so; name --model.encoder.weights or a --train.start"
+        )
     if encoder.batch_norm == "trained":
         raise UserError("model.encoder.batch_norm: stages that are frozen (frozen_stages) learn no statistics")
 
@@ -148,8 +170,9 @@ def _about(config: Config, loaded: Loaded) -> str:
     if not loaded.from_scratch:
         return about
     absent = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in loaded.from_scratch))
-    if frozen or _keeps_statistics(encoder):
-        learning = "let it learn" if frozen else "set --model.encoder.batch-norm trained"
+    stays = frozen or any(stage_of(name.split(".")) < encoder.frozen_stages for name in loaded.from_scratch)
+    if stays or _keeps_statistics(encoder):
+        learning = "let it learn" if stays else "set --model.encoder.batch-norm trained"
         raise UserError(
             f"{loaded.origin} has no {absent}: end before it with --model.encoder.ends-after, or {learning}"
         )

@@ -2,13 +2,26 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
+from flax import nnx
 
-from captioner_jax.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig
+from captioner_jax.bundle import Bundle
+from captioner_jax.config import (
+    Config,
+    DataConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    ModelConfig,
+    SelfCriticalConfig,
+    TrainConfig,
+)
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.tokenizer import train_words
 from captioner_jax.training.beginning import begin
 from tests.pretrained.making import made
 
@@ -26,9 +39,8 @@ def weights(tmp_path):
 def config(train=None, data=None, **encoder):
     encoder = EncoderConfig(**({"kind": "vgg11", "ends_after": 1} | encoder))
     model = ModelConfig(width=16, heads=2, feed_forward=16, layers=1, encoder=encoder)
-    return Config(
-        model=model, data=DataConfig(image_size=16, **(data or {})), train=TrainConfig(steps=2, **(train or {}))
-    )
+    data = DataConfig(**({"image_size": 16} | (data or {})))
+    return Config(model=model, data=data, train=TrainConfig(steps=2, **(train or {})))
 
 
 def test_weights_are_in_their_place_and_the_rest_is_random(weights):
@@ -54,6 +66,9 @@ def test_stages_that_the_file_does_not_have_learn_from_scratch(weights):
     assert beginning.encoder.endswith("learning from step 7 on; convolutions.1, which it does not have, from scratch")
     with pytest.raises(UserError, match=r"has no convolutions\.1: end before it with --model\.encoder\.ends-after"):
         begin(config({"encoder_frozen": True}, weights=weights, ends_after=2), 9)
+    with pytest.raises(UserError, match=r"has no convolutions\.1, convolutions\.2: .* or let it learn"):
+        begin(config(weights=weights, ends_after=3, frozen_stages=2), 9)
+    begin(config(weights=weights, ends_after=3, frozen_stages=1), 9)
 
 
 @pytest.mark.parametrize(
@@ -76,16 +91,56 @@ def test_stages_that_the_file_does_not_have_learn_from_scratch(weights):
         ({}, {"views": 2}, {"weights": "here"}, "kept in a folder"),
         ({"encoder_frozen": True}, {"features": "f", "flip": True}, {"weights": "here"}, "ask for more --data.views"),
         ({}, {}, {"ends_after": 6}, "vgg11 has 5 stages and cannot end after 6"),
-        ({}, {}, {"kind": "vit_s16", "ends_after": 1}, None),
         ({}, {"image_size": 20}, {"kind": "vit_s16", "ends_after": 1}, "does not divide into blocks of 16x16"),
     ],
 )
 def test_settings_that_cannot_be_meant_together_are_refused(train, data, encoder, message):
-    whole = config(train, {k: v for k, v in data.items() if k != "image_size"}, **encoder)
-    if "image_size" in data:
-        whole = dataclasses.replace(whole, data=dataclasses.replace(whole.data, image_size=data["image_size"]))
-    if message is None:
-        begin(whole, 9)
-        return
+    with pytest.raises(UserError, match=message):
+        begin(config(train, data, **encoder), 9)
+
+
+@pytest.mark.parametrize(
+    ("critical", "others", "message"),
+    [
+        ({}, {"evaluation": EvaluationConfig(best="loss")}, "it cannot decide"),
+        ({"captions": 1}, {}, "no others to be compared with"),
+        ({"reward": "true", "bleu_4": 1.0}, {}, "goes with CIDEr-D"),
+        ({"reward": "true"}, {"data": DataConfig(flip=True)}, "changed at random"),
+    ],
+)
+def test_rewards_that_cannot_be_meant_are_refused(critical, others, message):
+    whole = config({"objective": "self_critical", "start": "there"})
+    whole = dataclasses.replace(whole, self_critical=SelfCriticalConfig(**critical), **others)
     with pytest.raises(UserError, match=message):
         begin(whole, 9)
+
+
+def kept(whole, vocabulary=9):
+    """A captioner as a run leaves it."""
+    captioner = Captioner(whole.model, vocabulary, rngs=nnx.Rngs(5))
+    tokenizer = train_words(["a b c d e"], 1)
+    assert len(tokenizer) == vocabulary
+    return Bundle(whole.model, Preprocessing(16), 6, tokenizer, nnx.to_pure_dict(nnx.state(captioner)), {}, {})
+
+
+def test_a_start_gives_its_weights_and_may_learn_otherwise():
+    start = kept(config(kind="resnet18", ends_after=2, batch_norm="trained"))
+    other = {"kind": "resnet18", "ends_after": 2, "frozen_stages": 1}
+    beginning = begin(config({"start": "there"}, **other), 9, start)
+    jax.tree.map(np.testing.assert_array_equal, beginning.state.parameters, start.parameters)
+    assert beginning.encoder == "resnet18 as there has it, learning above its first 1 stages"
+
+
+@pytest.mark.parametrize(
+    ("data", "encoder", "message"),
+    [
+        ({"image_size": 32}, {}, "data.image_size: 16 then, 32 now"),
+        ({}, {"ends_after": 2}, "model.encoder.ends_after: 1 then, 2 now"),
+        ({}, {"normalisation": "clip"}, "model.encoder.normalisation: .* then, clip now"),
+    ],
+)
+def test_a_start_of_another_kind_is_refused(data, encoder, message):
+    start = kept(config())
+    begin(config({"start": "there"}, normalisation="imagenet"), 9, start)
+    with pytest.raises(UserError, match=message):
+        begin(config({"start": "there"}, data, **encoder), 9, start)

@@ -15,6 +15,8 @@ from captioner_jax.data.shapes.scene import make_scene
 from captioner_jax.data.source import Example, Source
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation.cider import cider_d
+from captioner_jax.evaluation.compiled_bleu import sentence_bleu_4
+from captioner_jax.evaluation.compiled_ngrams import filled
 from captioner_jax.generation.ensemble import alone
 from captioner_jax.generation.search import greedy
 from captioner_jax.model.captioner import Captioner
@@ -191,17 +193,28 @@ def test_stopping_short_is_worth_less_than_an_end():
     assert worth(whole) > worth(np.where(whole == END, PAD, whole))
 
 
-def test_what_is_true_of_a_scene_is_worth_something():
-    scene = make_scene(np.random.default_rng(3), held_out=False)
-    captions = [f"a {thing.colour} {thing.shape}" for thing in scene.things]
-    tokenizer = train_words([*captions, "no and"], 1)
-    train = Captions([captions], [scene.to_json()])
+def test_what_is_true_of_a_scene_is_worth_half_and_all_of_it_the_whole():
+    scenes = (make_scene(np.random.default_rng(seed), held_out=False) for seed in range(50))
+    scene = next(scene for scene in scenes if len({(t.colour, t.shape) for t in scene.things}) == 3)
+    named = [f"a {thing.colour} {thing.shape}" for thing in scene.things]
+    written = [named[0], " and ".join(named), "no"]
+    tokenizer = train_words(written, 1)
+    train = Captions([written], [scene.to_json()])
     reward = make_reward(SelfCriticalConfig(reward="true"), train, tokenizer)
     assert isinstance(reward, TruthReward)
-    written = [captions[0], " and ".join(captions), "no"]
     tokens = jnp.asarray(np.stack([tokenizer.encode(caption, 24)[1:] for caption in written]))[None]
-    worth = WORTH_OF(reward, tokens, jnp.array([0]))
-    assert float(worth[0, 2]) == 0
-    assert float(worth[0, 0]) >= 0.5
+    np.testing.assert_array_equal(WORTH_OF(reward, tokens, jnp.array([0])), [[0.5, 1.0, 0.0]])
     with pytest.raises(UserError, match="nobody knows what is true"):
         make_reward(SelfCriticalConfig(reward="true"), Captions([["a dog"]]), tokenizer)
+
+
+def test_bleu_4_has_its_weight():
+    train = Captions([["a dog with a ball"], ["a cat"], ["a cow with a bell"]])
+    tokenizer = train_words([c for some in train.captions() for c in some], 1)
+    tokens = jnp.asarray(tokenizer.encode("a dog with a bell", 8)[1:])[None, None]
+    alone, mixed = (
+        WORTH_OF(make_reward(SelfCriticalConfig(bleu_4=weight), train, tokenizer), tokens, jnp.array([0]))
+        for weight in (0.0, 0.5)
+    )
+    references = jnp.asarray(filled([[tokenizer.encode("a dog with a ball", 6)[1:].tolist()]]))
+    np.testing.assert_allclose(mixed - alone, 0.5 * sentence_bleu_4(tokens, references), rtol=1e-5)
