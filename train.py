@@ -30,6 +30,7 @@ from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
 from captioner_jax.training.optimizer import make_optimizer, schedule
+from captioner_jax.training.placement import Placement, make_placement
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.rewards import make_reward
 from captioner_jax.training.self_critical import SelfCritical
@@ -52,10 +53,11 @@ def main(arguments: list[str]) -> int:
     told = Told.of(captions, tokenizer)
     check_batches(data.train, config.data, config.train)
     check_best(data.validation["validation"], config.evaluation.best)
+    placement = make_placement(config)
     beginning = begin(config, len(tokenizer), start)
     with Checkpoints(config) as checkpoints:
         introduce(config, data, told, beginning.encoder)
-        train(config, data, told, tokenizer, beginning, checkpoints)
+        train(config, data, told, tokenizer, beginning, placement, checkpoints)
     examine(config, data)
     return 0
 
@@ -66,15 +68,17 @@ def train(
     told: Told,
     tokenizer: Tokenizer,
     beginning: Beginning,
+    placement: Placement,
     checkpoints: Checkpoints,
 ) -> None:
     """From the beginning, or the newest checkpoint if there is one. The best captioner on validation images is kept."""
     settings = config.train
     graphdef, state, preprocessing, _ = beginning
     views = features(config, data, beginning)
+    state = placement.place(state)
     if checkpoints.latest is not None:
-        state = checkpoints.restore(state)
-    first = int(state.step)
+        state = placement.place(checkpoints.restore(placement.saved(state)))
+    first = checkpoints.latest or 0
     goal = objective(config, data.train, tokenizer)
     steps = [
         make_train_step(
@@ -85,6 +89,7 @@ def train(
             goal,
             frozen_stages=config.model.encoder.frozen_stages,
             encoder_learns=learns,
+            placement=placement,
         )
         for learns in (False, True)
     ]
@@ -95,25 +100,26 @@ def train(
         step, last = first, first == settings.steps or checkpoints.out_of_patience(settings.patience)
         while not last:
             encoder_learns = step >= settings.encoder_from and not settings.encoder_frozen
-            state, metrics = steps[encoder_learns](state, next(batches))
+            state, metrics = steps[encoder_learns](state, placement.spread(next(batches)))
             progress.record(metrics)
             step += 1
             last = step == settings.steps
             if last or step % settings.log_every == 0:
                 progress.tell(learning_rate(step))
             if last or step % settings.evaluate_every == 0:
-                scores = examiner.score(data.validation, state.best_guess, config.evaluation.images, views)
+                captioner = placement.local(state.best_guess)
+                scores = examiner.score(data.validation, captioner, config.evaluation.images, views)
                 show(scores, config.evaluation.examples)
                 progress.write(values(scores))
                 if checkpoints.is_best(worth(scores["validation"], config.evaluation.best)):
-                    examiner.keep(state.best_guess, values(scores), step)
+                    examiner.keep(captioner, values(scores), step)
                 if checkpoints.out_of_patience(settings.patience):
                     print(f"{settings.patience} evaluations without a better captioner: training stops at step {step}")
                     last = True
                 progress.restart_clock()
             if last or step % settings.checkpoint_every == 0:
                 progress.check()
-                checkpoints.save(state)
+                checkpoints.save(placement.saved(state))
                 progress.restart_clock()
 
 

@@ -197,7 +197,9 @@ class TrainConfig:
     steps: Positive = 3000
     """Updates of the parameters."""
     batch_size: Positive = 32
-    """Images a step."""
+    """Images a step, on all devices together."""
+    accumulate: Positive = 1
+    """Parts of a batch that are looked at one after another before the update, where a batch is too large at once."""
     learning_rate: Annotated[float, Gt(0)] = 2e-3
     """At its height, after the warm-up; of AdamW."""
     matrix_learning_rate: Annotated[float, Gt(0)] | None = None
@@ -235,6 +237,30 @@ class TrainConfig:
     """Checkpoints kept, the newest."""
     patience: Positive | None = None
     """If set, training stops after so many evaluations in a row without a better captioner."""
+
+
+@dataclass(frozen=True)
+class DevicesConfig:
+    """On what a step is computed. The numbers are the same on all, up to rounding, but for dropout."""
+
+    __pydantic_config__ = STRICT
+
+    parallel: Literal["jit", "pmap"] = "jit"
+    """One program that the compiler divides among a mesh of devices; or one for each device, that sums with others."""
+    data: Positive | None = None
+    """Shares that each batch is cut into; None: as many as there are devices for."""
+    model: Positive = 1
+    """jit: shares that attention heads and feed-forward layers are cut into; data x model devices are used."""
+    fsdp: bool = False
+    """jit: keep parameters and optimizer state in shares too, as many as data says, and not whole on every device."""
+    hosts: Literal["one", "found", "told"] = "one"
+    """Whether this process trains alone; or with others, that Cloud TPU, Slurm or Open MPI know; or that you name."""
+    coordinator: str | None = None
+    """told: HOST:PORT where process 0 listens."""
+    processes: Positive | None = None
+    """told: how many processes train together."""
+    process: NotNegative | None = None
+    """told: which of them this is, from 0."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +316,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    devices: DevicesConfig = field(default_factory=DevicesConfig)
     self_critical: SelfCriticalConfig = field(default_factory=SelfCriticalConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 

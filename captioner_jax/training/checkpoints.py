@@ -16,9 +16,9 @@ from captioner_jax.files import write_whole
 from captioner_jax.training.step import TrainState
 
 SETTINGS = "config.json"
-# May differ between a run and its resumption: they change what is shown or kept, not what is computed.
+# May differ between a run and its resumption: they change what is shown or kept, or where it is computed.
 FREE_TO_CHANGE = (
-    *("runs", "evaluation", "data.workers"),
+    *("runs", "evaluation", "devices", "data.workers"),
     *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
 )
 

@@ -110,6 +110,22 @@ def test_a_step_is_a_function_of_its_number():
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
+def test_a_batch_in_parts_is_the_batch():
+    """Also where parts hold unlike numbers of words; gradients are what the first step of momentum keeps."""
+    rows = batch(captions=2, images=6)
+    rows.tokens[1], rows.usable[1] = PAD, False
+    found = []
+    for accumulate in (1, 3):
+        train = TrainConfig(steps=10, warmup=0, batch_size=6, accumulate=accumulate)
+        graphdef, parameters = nnx.split(Captioner(MODEL, V, rngs=nnx.Rngs(0)))
+        momentum = optax.sgd(0.1, 0.9)
+        state = first_state(nnx.to_pure_dict(parameters), momentum, train)
+        found.append(jax.tree.leaves(make_train_step(graphdef, momentum, HOW, train, CrossEntropy())(state, rows)))
+    for whole, parts in zip(*found, strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
 def test_the_average_is_of_the_weights_after_each_step():
     train = TrainConfig(steps=10, warmup=0, ema_decay=0.3)
     _, state, step = begin(train)
