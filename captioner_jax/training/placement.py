@@ -197,6 +197,8 @@ def make_placement(config: Config) -> Placement:
         raise UserError(f"devices: data {data} x model {wanted.model} are more than the {there} devices there are")
     if data * wanted.model < there and jax.process_count() > 1:
         raise UserError(f"devices: data {data} x model {wanted.model} leave some of the hosts' {there} devices out")
+    if jax.process_count() > 1 and jax.local_device_count() % wanted.model:
+        raise UserError(f"devices.model: {wanted.model} shares do not fit the {jax.local_device_count()} of a host")
     if train.batch_size % (data * train.accumulate):
         raise UserError(
             f"train.batch_size: {train.batch_size} images do not divide among {data} devices (devices.data) "

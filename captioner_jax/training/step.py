@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from captioner_jax.config import TrainConfig
 from captioner_jax.data.features import cells_of
@@ -47,6 +47,8 @@ class Metrics(NamedTuple):
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     unusable: Int[Array, ""]
+    bad: Bool[Array, ""]
+    """Is the loss not finite, or the gradient not, or as long as `train.spike`?"""
     told: dict[str, Float[Array, ""]]
     """What the objective tells besides."""
 
@@ -155,8 +157,13 @@ def make_train_step(
         average = state.average
         if average is not None and config.ema_decay is not None:
             average = averaged(average, divided(parameters, moves)[0], state.step, config.ema_decay)
-        metrics = Metrics(loss, optax.tree.norm(gradients), devices.total((~jnp.asarray(batch.usable)).sum()), told)
-        return TrainState(state.step + 1, parameters, memory, average), metrics
+        norm, unusable = optax.tree.norm(gradients), devices.total((~jnp.asarray(batch.usable)).sum())
+        good = jnp.isfinite(loss) & (norm < (config.spike or jnp.inf))
+        after = TrainState(state.step + 1, parameters, memory, average)
+        if config.bad_batches == "skip":
+            unmoved = dataclasses.replace(state, step=after.step)
+            after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, unmoved)
+        return after, Metrics(loss, norm, unusable, ~good, told)
 
     return placement.compile(train_step, objective)
 
