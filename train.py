@@ -66,7 +66,7 @@ def run(config: Config, resumption: Resumption) -> int:
     placement = make_placement(config)
     beginning = begin(config, len(tokenizer), start)
     with Checkpoints(config) as checkpoints:
-        introduce(config, data, told, beginning.encoder)
+        introduce(config, data, told, beginning.encoder, placement)
         is_finished = train(config, data, told, tokenizer, beginning, placement, checkpoints)
     if not is_finished:
         print("a SIGTERM has ended training early: go on with --resume", file=sys.stderr)
@@ -99,7 +99,7 @@ def train(
     if checkpoints.latest is not None:
         state = placement.place(checkpoints.restore(placement.saved(state)))
     first = checkpoints.latest or 0
-    goal = objective(config, data.train, tokenizer)
+    goal = placement.everywhere(objective(config, data.train, tokenizer))
     steps = [
         make_train_step(
             graphdef,
@@ -175,7 +175,7 @@ def features(config: Config, data: DataSet, beginning: Beginning) -> dict[str, F
     return validation | {"train": keep(data.train, "train", views=config.data.views)}
 
 
-def introduce(config: Config, data: DataSet, told: Told, encoder: str) -> None:
+def introduce(config: Config, data: DataSet, told: Told, encoder: str, placement: Placement) -> None:
     """Says what is about to be trained, on what, and what it must beat."""
     if data.problems and hosts.is_first():
         file = config.folder / "problems.txt"
@@ -189,7 +189,7 @@ def introduce(config: Config, data: DataSet, told: Told, encoder: str) -> None:
     known = entropies(told.rows(config.data.max_length))
     print("entropy of the training captions, in nats a token:")
     print(f"  {known.unigram:.3f} by unigrams, {known.bigram:.3f} by bigrams; a captioner worth having needs fewer")
-    print(f"run: {config.folder}, on {jax.device_count()} {jax.devices()[0].device_kind}", flush=True)
+    print(f"run: {config.folder}, on {jax.devices()[0].device_kind}: {placement.about}", flush=True)
 
 
 def examine(config: Config, data: DataSet) -> None:

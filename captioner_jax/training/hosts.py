@@ -26,15 +26,22 @@ def together(devices: DevicesConfig) -> Iterator[None]:
     Whatever ends one host ends it at once, with a message: the others, which would wait for it, find its connections
     closed and end likewise. Raises UserError where it is not clear who the others are.
     """
+    who = devices.coordinator, devices.processes, devices.process
+    if devices.hosts == "told" and None in who:
+        raise UserError("devices.hosts: told needs --devices.coordinator, --devices.processes and --devices.process")
+    if devices.hosts != "told" and who != (None, None, None):
+        raise UserError("devices.coordinator, processes and process are for --devices.hosts told")
     if devices.hosts == "one":
         yield
         return
-    _meet(devices)
+    _meet(*who)
     try:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if is_first() else nowhere):
             yield
     except UserError as error:
         _leave(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
     except Exception as error:
         traceback.print_exc()
         _leave(
@@ -44,15 +51,10 @@ def together(devices: DevicesConfig) -> Iterator[None]:
         )
 
 
-def _meet(devices: DevicesConfig) -> None:
-    who = devices.coordinator, devices.processes, devices.process
-    if devices.hosts == "told" and None in who:
-        raise UserError("devices.hosts: told needs --devices.coordinator, --devices.processes and --devices.process")
+def _meet(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """JAX finds out what is None."""
     try:
-        if devices.hosts == "told":
-            jax.distributed.initialize(*who)
-        else:
-            jax.distributed.initialize()
+        jax.distributed.initialize(coordinator, processes, process)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"devices.hosts: the others are not found: {error}") from error
 

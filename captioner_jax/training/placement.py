@@ -23,9 +23,8 @@ from captioner_jax.model.convolutions import BatchNorm
 from captioner_jax.training.sharding import DATA, MODEL, Cut, partitions
 
 Tree = TypeVar("Tree")
-# A function of state, batch and objective; and what becomes of it, with the objective in its place.
+# A function of state, batch and objective.
 Step = Callable[[Any, Any, Any], Any]
-Placed = Callable[[Any, Any], Any]
 
 
 class Devices:
@@ -67,8 +66,17 @@ class Placement(Protocol):
         """As the step's program is to see them."""
         ...
 
-    def compile(self, step: Step, objective: Any) -> Placed:
-        """The step as a compiled function of a placed state, which it may reuse, and a placed batch."""
+    @property
+    def about(self) -> str:
+        """In words."""
+        ...
+
+    def compile(self, step: Step) -> Step:
+        """The step as a compiled function of what is placed, whose state it may reuse."""
+        ...
+
+    def everywhere(self, tree: Tree) -> Tree:
+        """What each device needs whole, such as an objective."""
         ...
 
     def place(self, state: Tree) -> Tree:
@@ -92,10 +100,13 @@ class OneDevice:
     """The default device."""
 
     devices = Devices()
+    about = "one device"
 
-    def compile(self, step: Step, objective: Any) -> Placed:
-        compiled = jax.jit(step, donate_argnums=0)
-        return lambda state, batch: compiled(state, batch, objective)
+    def compile(self, step: Step) -> Step:
+        return jax.jit(step, donate_argnums=0)
+
+    def everywhere(self, tree: Tree) -> Tree:
+        return tree
 
     def place(self, state: Tree) -> Tree:
         return state
@@ -124,14 +135,20 @@ class OnMesh:
     fsdp: bool
     devices: Devices = dataclasses.field(default_factory=Devices)
 
-    def compile(self, step: Step, objective: Any) -> Placed:
+    @property
+    def about(self) -> str:
+        shares = " x ".join(f"{count} {axis}" for axis, count in self.mesh.shape.items())
+        return f"a mesh of {shares}" + (", with fsdp" if self.fsdp else "")
+
+    def compile(self, step: Step) -> Step:
         def kept_in_place(state: Any, batch: Any, objective: Any) -> Any:
             after, metrics = step(state, batch, objective)
-            return jax.lax.with_sharding_constraint((after, metrics), (self._shardings(after), self._everywhere))
+            return jax.lax.with_sharding_constraint((after, metrics), (self._shardings(after), self._whole))
 
-        compiled = jax.jit(kept_in_place, donate_argnums=0)
-        objective = jax.device_put(objective, self._everywhere)
-        return lambda state, batch: compiled(state, batch, objective)
+        return jax.jit(kept_in_place, donate_argnums=0)
+
+    def everywhere(self, tree: Tree) -> Tree:
+        return jax.device_put(tree, self._whole)
 
     def place(self, state: Tree) -> Tree:
         return jax.device_put(state, self._shardings(state))
@@ -144,15 +161,14 @@ class OnMesh:
         return state
 
     def local(self, tree: Tree) -> Tree:
-        whole = jax.jit(lambda x: x, out_shardings=self._everywhere)(tree)
-        return jax.tree.map(lambda x: x.addressable_data(0), whole)
+        return jax.tree.map(lambda x: x.addressable_data(0), self.everywhere(tree))
 
     def _shardings(self, state: Any) -> Any:
         cut = Cut(self.mesh.shape[DATA] if self.fsdp else 1, self.mesh.shape[MODEL])
         return jax.tree.map(functools.partial(NamedSharding, self.mesh), partitions(state, cut))
 
     @property
-    def _everywhere(self) -> NamedSharding:
+    def _whole(self) -> NamedSharding:
         return NamedSharding(self.mesh, PartitionSpec())
 
 
@@ -166,13 +182,18 @@ class ByPmap:
     count: int
     devices: Devices = dataclasses.field(default_factory=Axis)
 
-    def compile(self, step: Step, objective: Any) -> Placed:
-        compiled = jax.pmap(step, DATA, in_axes=0, out_axes=(0, None), devices=self._some, donate_argnums=0)  # pyright: ignore[reportArgumentType]
-        objective = self.place(objective)
-        return lambda state, batch: compiled(state, batch, objective)
+    @property
+    def about(self) -> str:
+        return f"{self.count} devices by pmap"
+
+    def compile(self, step: Step) -> Step:
+        return jax.pmap(step, DATA, in_axes=0, out_axes=(0, None), devices=self._some, donate_argnums=0)  # pyright: ignore[reportArgumentType]
+
+    def everywhere(self, tree: Tree) -> Tree:
+        return jax.pmap(lambda _, x: x, in_axes=(0, None), devices=self._some)(np.arange(self.count), tree)
 
     def place(self, state: Tree) -> Tree:
-        return jax.pmap(lambda _, x: x, in_axes=(0, None), devices=self._some)(np.arange(self.count), state)
+        return self.everywhere(state)
 
     def spread(self, batch: Batch) -> Batch:
         return jax.tree.map(lambda x: x.reshape(self.count, -1, *x.shape[1:]), batch)

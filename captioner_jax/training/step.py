@@ -122,8 +122,8 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """The compiled update. Its state is donated: the one passed in is gone, the one that comes back takes its memory.
 
-    State and batch lie where `placement` puts them. Where the encoder, or its first `frozen_stages`, does not learn, at
-    this step or ever, nothing is computed for that.
+    State, batch and objective lie where `placement` puts them. Where the encoder, or its first `frozen_stages`, does
+    not learn, at this step or ever, nothing is computed for that.
     """
     is_learned, moves = learned_by(config, frozen_stages), moved_by(config, frozen_stages)
     devices = placement.devices
@@ -165,7 +165,8 @@ def make_train_step(
             after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, unmoved)
         return after, Metrics(loss, norm, unusable, ~good, told)
 
-    return placement.compile(train_step, objective)
+    compiled = placement.compile(train_step)
+    return lambda state, batch: compiled(state, batch, objective)
 
 
 def in_parts(

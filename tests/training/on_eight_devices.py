@@ -56,6 +56,7 @@ def two_steps(devices, goal, optimizer, model=MODEL, train=TRAIN, vocabulary=V, 
     placement = make_placement(Config(model=model, train=train, devices=devices))
     graphdef, variables = nnx.split(Captioner(model, vocabulary, rngs=nnx.Rngs(0)))
     state = placement.place(first_state(nnx.to_pure_dict(variables), optimizer, train))
+    goal = placement.everywhere(goal)
     step = make_train_step(graphdef, optimizer, how, train, goal, placement=placement)
     held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves((state.parameters, state.optimizer)))
     found = []

@@ -1,5 +1,6 @@
 """Several processes that train together, on one machine."""
 
+import signal
 import socket
 import time
 
@@ -9,7 +10,7 @@ import train
 from captioner_jax.config import DevicesConfig
 from captioner_jax.errors import UserError
 from captioner_jax.training import hosts
-from tests.training.running import ended, near
+from tests.training.running import STEPS, ended, near
 
 
 def start_two(runs, name, *options):
@@ -22,10 +23,10 @@ def start_two(runs, name, *options):
 
 @pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_and_the_first_tells(runs, undisturbed):
-    (code, out, err), (other_code, other_out, other_err) = map(ended, start_two(runs, "two"))
+    (code, out, err), (other_code, other_out, other_err) = map(ended, start_two(runs, "two", "--devices.fsdp"))
     assert (code, other_code) == (0, 0), err + other_err
     near(runs.losses("two"), undisturbed)
-    assert "on 2 cpu" in out
+    assert "cpu: a mesh of 2 data x 1 model, with fsdp" in out
     assert "step" in out
     assert "step" not in other_out
     assert (runs.folder / "two" / "scores.json").is_file()
@@ -47,6 +48,26 @@ def test_where_one_is_killed_the_other_stops_with_a_message_and_fewer_go_on(runs
     near(runs.losses("one_killed"), undisturbed)
 
 
-def test_who_the_others_are_must_be_told_wholly():
-    with pytest.raises(UserError, match=r"needs --devices\.coordinator"), hosts.together(DevicesConfig(hosts="told")):
+@pytest.mark.slow
+def test_a_sigterm_to_one_ends_both_after_the_same_step(runs):
+    both = start_two(runs, "both_terminated")
+    while not runs.losses("both_terminated"):
+        assert both[0].poll() is None
+        time.sleep(0.02)
+    both[1].send_signal(signal.SIGTERM)
+    for code, _, err in map(ended, both):
+        assert code == train.RESTART, err
+        assert "a SIGTERM has ended training early" in err
+    assert max(runs.checkpoints("both_terminated")) < STEPS
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        (DevicesConfig(hosts="told"), r"needs --devices\.coordinator"),
+        (DevicesConfig(processes=2), "are for --devices.hosts told"),
+    ],
+)
+def test_who_the_others_are_must_be_told_wholly_or_not_at_all(devices, message):
+    with pytest.raises(UserError, match=message), hosts.together(devices):
         pass

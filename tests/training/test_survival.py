@@ -75,7 +75,7 @@ def test_a_run_goes_on_with_other_devices_in_another_form(runs, undisturbed):
     process.communicate()
     code, out, err = ended(runs.start("moved", "--resume", "--devices.parallel", "pmap", devices=2))
     assert code == 0, err
-    assert "on 2 cpu" in out
+    assert "cpu: 2 devices by pmap" in out
     near(runs.losses("moved"), undisturbed)
 
 
