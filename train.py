@@ -4,6 +4,7 @@ python train.py                                   the default: drawn scenes of s
 python train.py configs/NAME.toml                 another recipe
 python train.py configs/NAME.toml --train.steps 500 --name short
 python train.py configs/NAME.toml --resume        go on from the newest checkpoint
+python train.py configs/NAME.toml --begin-or-resume   the same command again and again, whatever ends it
 python train.py --help                            every setting
 """
 
@@ -16,7 +17,7 @@ import jax
 
 from captioner_jax import bundle
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import Config, from_command_line
+from captioner_jax.config import Config, Resumption, from_command_line
 from captioner_jax.data.features import Features, load_features, make_eye
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_batches, training_batches
@@ -26,10 +27,13 @@ from captioner_jax.errors import for_people
 from captioner_jax.evaluation.baselines import entropies
 from captioner_jax.files import write_whole
 from captioner_jax.text.tokenizer import Tokenizer
+from captioner_jax.training import hosts
 from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
 from captioner_jax.training.optimizer import make_optimizer, schedule
+from captioner_jax.training.placement import Placement, make_placement
+from captioner_jax.training.preemption import RESTART, Preemption
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.rewards import make_reward
 from captioner_jax.training.self_critical import SelfCritical
@@ -43,20 +47,34 @@ def main(arguments: list[str]) -> int:
     keep_compiled()
     if not arguments or arguments[0].startswith("-"):
         arguments = [str(DEFAULT), *arguments]
-    config, resume = from_command_line(arguments)
-    check_run(config, resume)
-    data = load(config.data)
+    config, resumption = from_command_line(arguments)
+    with hosts.together(config.devices):
+        return run(config, resumption)
+
+
+def run(config: Config, resumption: Resumption) -> int:
+    """A run from its settings to its scores; the exit code is RESTART where a SIGTERM has ended it early."""
+    check_run(config, resumption)
+    with hosts.first_alone("data"):
+        data = load(config.data)
     captions = list(data.train.captions())
     start = None if config.train.start is None else bundle.load(bundle.found(config.train.start))
     tokenizer = Tokenizer.train(captions, config.data) if start is None else start.tokenizer
     told = Told.of(captions, tokenizer)
     check_batches(data.train, config.data, config.train)
     check_best(data.validation["validation"], config.evaluation.best)
+    placement = make_placement(config)
     beginning = begin(config, len(tokenizer), start)
     with Checkpoints(config) as checkpoints:
-        introduce(config, data, told, beginning.encoder)
-        train(config, data, told, tokenizer, beginning, checkpoints)
-    examine(config, data)
+        introduce(config, data, told, beginning.encoder, placement)
+        is_finished = train(config, data, told, tokenizer, beginning, placement, checkpoints)
+    if not is_finished:
+        print("a SIGTERM has ended training early: go on with --resume", file=sys.stderr)
+        return RESTART
+    hosts.wait("training is finished")
+    if hosts.is_first():
+        examine(config, data)
+    hosts.wait("captioner is scored")
     return 0
 
 
@@ -66,16 +84,22 @@ def train(
     told: Told,
     tokenizer: Tokenizer,
     beginning: Beginning,
+    placement: Placement,
     checkpoints: Checkpoints,
-) -> None:
-    """From the beginning, or the newest checkpoint if there is one. The best captioner on validation images is kept."""
+) -> bool:
+    """From the beginning, or the newest checkpoint if there is one. The best captioner on validation images is kept.
+
+    False where a SIGTERM has ended it early, after a checkpoint.
+    """
     settings = config.train
     graphdef, state, preprocessing, _ = beginning
-    views = features(config, data, beginning)
+    with hosts.first_alone("features"):
+        views = features(config, data, beginning)
+    state = placement.place(state)
     if checkpoints.latest is not None:
-        state = checkpoints.restore(state)
-    first = int(state.step)
-    goal = objective(config, data.train, tokenizer)
+        state = placement.place(checkpoints.restore(placement.saved(state)))
+    first = checkpoints.latest or 0
+    goal = placement.everywhere(objective(config, data.train, tokenizer))
     steps = [
         make_train_step(
             graphdef,
@@ -85,36 +109,51 @@ def train(
             goal,
             frozen_stages=config.model.encoder.frozen_stages,
             encoder_learns=learns,
+            placement=placement,
         )
         for learns in (False, True)
     ]
     examiner = Examiner(config, graphdef, preprocessing, tokenizer)
     learning_rate = schedule(settings, settings.learning_rate)
-    batches = training_batches(data.train, told, config.data, settings, first=first, views=views.get("train"))
-    with Progress(config.folder, first, settings.steps, settings.batch_size) as progress:
+    batches = training_batches(
+        data.train, told, config.data, settings, first=first, share=hosts.share(), views=views.get("train")
+    )
+    telling = Progress(
+        config.folder,
+        first,
+        settings.steps,
+        settings.batch_size,
+        skips=settings.bad_batches == "skip",
+        writes=hosts.is_first(),
+    )
+    with telling as progress, Preemption() as preemption:
         step, last = first, first == settings.steps or checkpoints.out_of_patience(settings.patience)
-        while not last:
+        stop = False
+        while not (last or stop):
             encoder_learns = step >= settings.encoder_from and not settings.encoder_frozen
-            state, metrics = steps[encoder_learns](state, next(batches))
+            state, metrics = steps[encoder_learns](state, placement.spread(next(batches)))
             progress.record(metrics)
             step += 1
-            last = step == settings.steps
+            last, stop = step == settings.steps, preemption.asked(step)
             if last or step % settings.log_every == 0:
                 progress.tell(learning_rate(step))
             if last or step % settings.evaluate_every == 0:
-                scores = examiner.score(data.validation, state.best_guess, config.evaluation.images, views)
+                captioner = placement.local(state.best_guess)
+                scores = examiner.score(data.validation, captioner, config.evaluation.images, views)
                 show(scores, config.evaluation.examples)
                 progress.write(values(scores))
-                if checkpoints.is_best(worth(scores["validation"], config.evaluation.best)):
-                    examiner.keep(state.best_guess, values(scores), step)
+                is_best = checkpoints.is_best(hosts.agreed(worth(scores["validation"], config.evaluation.best)))
+                if is_best and hosts.is_first():
+                    examiner.keep(captioner, values(scores), step)
                 if checkpoints.out_of_patience(settings.patience):
                     print(f"{settings.patience} evaluations without a better captioner: training stops at step {step}")
                     last = True
                 progress.restart_clock()
-            if last or step % settings.checkpoint_every == 0:
-                progress.check()
-                checkpoints.save(state)
+            if last or stop or step % settings.checkpoint_every == 0:
+                progress.check(newest=True)
+                checkpoints.save(placement.saved(state))
                 progress.restart_clock()
+    return last
 
 
 def objective(config: Config, train: Source, tokenizer: Tokenizer) -> Objective:
@@ -136,9 +175,9 @@ def features(config: Config, data: DataSet, beginning: Beginning) -> dict[str, F
     return validation | {"train": keep(data.train, "train", views=config.data.views)}
 
 
-def introduce(config: Config, data: DataSet, told: Told, encoder: str) -> None:
+def introduce(config: Config, data: DataSet, told: Told, encoder: str, placement: Placement) -> None:
     """Says what is about to be trained, on what, and what it must beat."""
-    if data.problems:
+    if data.problems and hosts.is_first():
         file = config.folder / "problems.txt"
         write_whole(file, "\n".join(data.problems) + "\n")
         print(f"{len(data.problems)} problems in the data, all in {file}:")
@@ -150,7 +189,7 @@ def introduce(config: Config, data: DataSet, told: Told, encoder: str) -> None:
     known = entropies(told.rows(config.data.max_length))
     print("entropy of the training captions, in nats a token:")
     print(f"  {known.unigram:.3f} by unigrams, {known.bigram:.3f} by bigrams; a captioner worth having needs fewer")
-    print(f"run: {config.folder}, on {jax.device_count()} {jax.devices()[0].device_kind}", flush=True)
+    print(f"run: {config.folder}, on {jax.devices()[0].device_kind}: {placement.about}", flush=True)
 
 
 def examine(config: Config, data: DataSet) -> None:

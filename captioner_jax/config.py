@@ -197,7 +197,9 @@ class TrainConfig:
     steps: Positive = 3000
     """Updates of the parameters."""
     batch_size: Positive = 32
-    """Images a step."""
+    """Images a step, on all devices together."""
+    accumulate: Positive = 1
+    """Parts of a batch that are looked at one after another before the update, where a batch is too large at once."""
     learning_rate: Annotated[float, Gt(0)] = 2e-3
     """At its height, after the warm-up; of AdamW."""
     matrix_learning_rate: Annotated[float, Gt(0)] | None = None
@@ -219,6 +221,10 @@ class TrainConfig:
     """AdamW's memory of squared gradients."""
     clip: Annotated[float, Gt(0)] = 1.0
     """Largest norm of the gradient; longer ones are scaled down to it."""
+    spike: Annotated[float, Gt(0)] | None = None
+    """If set, a batch whose gradient is as long as this is bad, as is always one with a loss that is not finite."""
+    bad_batches: Literal["stop", "skip"] = "stop"
+    """Stop at a bad batch; or leave everything as it was before it, say so, and go on."""
     ema_decay: Annotated[float, Gt(0), Lt(1)] | None = None
     """If set, the captioner is the exponential moving average of the weights, this share of it kept at each step."""
     label_smoothing: Share = 0.0
@@ -233,8 +239,34 @@ class TrainConfig:
     """Steps between checkpoints."""
     keep_checkpoints: Positive = 2
     """Checkpoints kept, the newest."""
+    keep_every: Positive | None = None
+    """If set, checkpoints of steps that are multiples of this are kept besides."""
     patience: Positive | None = None
     """If set, training stops after so many evaluations in a row without a better captioner."""
+
+
+@dataclass(frozen=True)
+class DevicesConfig:
+    """On what a step is computed. The numbers are the same on all, up to rounding, but for dropout."""
+
+    __pydantic_config__ = STRICT
+
+    parallel: Literal["jit", "pmap"] = "jit"
+    """One program that the compiler divides among a mesh of devices; or one for each device, that sums with others."""
+    data: Positive | None = None
+    """Shares that each batch is cut into; None: as many as there are devices for."""
+    model: Positive = 1
+    """jit: shares that attention heads and feed-forward layers are cut into; data x model devices are used."""
+    fsdp: bool = False
+    """jit: keep parameters and optimizer state in shares too, as many as data says, and not whole on every device."""
+    hosts: Literal["one", "found", "told"] = "one"
+    """Whether this process trains alone; or with others, that Cloud TPU, Slurm or Open MPI know; or that you name."""
+    coordinator: str | None = None
+    """told: HOST:PORT where process 0 listens."""
+    processes: Positive | None = None
+    """told: how many processes train together."""
+    process: NotNegative | None = None
+    """told: which of them this is, from 0."""
 
 
 @dataclass(frozen=True)
@@ -290,6 +322,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    devices: DevicesConfig = field(default_factory=DevicesConfig)
     self_critical: SelfCriticalConfig = field(default_factory=SelfCriticalConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
@@ -325,7 +358,19 @@ def validated(kind: type[Settings], settings: dict[str, Any], where: str) -> Set
         raise UserError(f"{where}: {error}") from error
 
 
-def from_command_line(arguments: list[str]) -> tuple[Config, bool]:
+@dataclass(frozen=True)
+class Resumption:
+    """How a run that may have been begun before is to be taken."""
+
+    resume: bool = False
+    """Go on from the newest checkpoint of this run; without it, a run that has checkpoints is not started again."""
+    begin_or_resume: bool = False
+    """Begin, or go on if there is a checkpoint: for whatever starts the same command again and again."""
+    allow_changes: bool = False
+    """Go on though settings differ from those that the run was begun with."""
+
+
+def from_command_line(arguments: list[str]) -> tuple[Config, Resumption]:
     """`[CONFIG.toml] [--resume] [--section.key value ...]` as a configuration and whether to resume.
 
     Without a file the settings are those of the defaults. Leaves the program with a message where an option is
@@ -341,16 +386,13 @@ def from_command_line(arguments: list[str]) -> tuple[Config, bool]:
         description="Trains a captioner. Settings come from the TOML file or the defaults, and from these options.",
     )
     settings = dataclasses.asdict(command)
-    resume = settings.pop("resume")
-    return from_dict(settings, "command line"), resume
+    resumption = Resumption(**{field.name: settings.pop(field.name) for field in dataclasses.fields(Resumption)})
+    return from_dict(settings, "command line"), resumption
 
 
 @dataclass(frozen=True)
-class _Command(Config):
+class _Command(Config, Resumption):
     """A training run, started or resumed."""
-
-    resume: bool = False
-    """Go on from the newest checkpoint of this run; without it, a run that has checkpoints is not started again."""
 
 
 def _mistake(error: Any, kind: Any) -> str:

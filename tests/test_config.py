@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from captioner_jax.config import Config, from_command_line, from_dict, from_toml
+from captioner_jax.config import Config, Resumption, from_command_line, from_dict, from_toml
 from captioner_jax.errors import UserError
 
 
@@ -19,12 +19,12 @@ def test_every_recipe_is_valid(pytestconfig):
 def test_overrides_come_after_the_file(tmp_path):
     file = tmp_path / "a.toml"
     file.write_text('name = "a"\n[train]\nsteps = 7\nseed = 3\n')
-    config, resume = from_command_line(
+    config, resumption = from_command_line(
         [str(file), "--train.steps", "9", "--model.encoder.widths", "16", "32", "--resume"]
     )
     assert (config.name, config.train.steps, config.train.seed) == ("a", 9, 3)
     assert config.model.encoder.widths == (16, 32)
-    assert resume
+    assert resumption == Resumption(resume=True)
 
 
 def test_a_configuration_survives_json():

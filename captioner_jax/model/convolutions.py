@@ -56,9 +56,10 @@ class BatchNorm(nnx.Module):
     r"""$$y = \gamma\, \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta$$ in each channel (Ioffe and Szegedy 2015,
     "Batch Normalization", algorithm 1).
 
-    While it is trained, mu and sigma^2 are those of the batch, over all its images and cells (under `jit` of the
-    whole batch, on however many devices it lies), and the running statistics follow them in place. In inference, or
-    always where it is not trained, they are the running ones (algorithm 2). All in float32, whatever the type of x.
+    While it is trained, mu and sigma^2 are those of the batch, over all its images and cells; the running statistics
+    follow them in place. Under `jit` that is the whole batch, on however many devices it lies; where each device has a
+    program of its own, `across` names the axis of devices to average over. In inference, or always where it is not
+    trained, they are the running ones (algorithm 2). All in float32, whatever the type of x.
     """
 
     def __init__(self, channels: int, *, trained: bool):
@@ -67,6 +68,7 @@ class BatchNorm(nnx.Module):
         self.mean = nnx.BatchStat(jnp.zeros(channels))
         self.variance = nnx.BatchStat(jnp.ones(channels))
         self.trained = trained
+        self.across: str | None = None
 
     def __call__(self, x: Float[Array, "B y x C"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
         gain, shift = self.of_batch(x) if self.learns(rngs) else self.of_running()
@@ -86,11 +88,16 @@ class BatchNorm(nnx.Module):
         The running variance is of the unbiased kind, n / (n - 1) times what the batch is normalised by.
         """
         x = x.astype(jnp.float32)
-        mean, variance = jnp.mean(x, (0, 1, 2)), jnp.var(x, (0, 1, 2))
-        n = x.size // x.shape[-1]
+        mean = self._everywhere(jnp.mean(x, (0, 1, 2)))
+        variance = self._everywhere(jnp.mean(jnp.square(x - _of_channels(mean)), (0, 1, 2)))
+        n = x.size // x.shape[-1] * (1 if self.across is None else jax.lax.axis_size(self.across))
         self.mean[...] += MOMENTUM * (mean - self.mean[...])
         self.variance[...] += MOMENTUM * (variance * n / max(n - 1, 1) - self.variance[...])
         return self._affine(mean, variance)
+
+    def _everywhere(self, mean: Float[Array, " C"]) -> Float[Array, " C"]:
+        """Of shares of a batch, which are of one size."""
+        return mean if self.across is None else jax.lax.pmean(mean, self.across)
 
     def _affine(
         self, mean: Float[Array, " C"], variance: Float[Array, " C"]

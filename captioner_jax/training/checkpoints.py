@@ -5,46 +5,51 @@ import json
 import logging
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
-from captioner_jax.config import Config
+from captioner_jax.config import Config, Resumption, from_dict
 from captioner_jax.errors import UserError
 from captioner_jax.files import write_whole
+from captioner_jax.training import hosts
 from captioner_jax.training.step import TrainState
 
 SETTINGS = "config.json"
-# May differ between a run and its resumption: they change what is shown or kept, not what is computed.
+# May differ between a run and its resumption: they change what is shown or kept, or where it is computed.
 FREE_TO_CHANGE = (
-    *("runs", "evaluation", "data.workers"),
-    *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints"),
+    *("runs", "evaluation", "devices", "data.workers"),
+    *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_every"),
 )
 
 
-def check_run(config: Config, resume: bool) -> None:
-    """Raises UserError where there is a run already and `resume` is not asked for, or the other way round.
+def check_run(config: Config, how: Resumption) -> None:
+    """Raises UserError where there is a run already and no resumption is asked for, or the other way round.
 
-    Also where the run was begun with other settings. Writes nothing.
+    Also where the run was begun with other settings, unless that is allowed; then it tells of them. Writes nothing.
     """
     try:
         steps = ocp.utils.checkpoint_steps(_folder(config)) if _folder(config).is_dir() else []
-        if steps and not resume:
+        if steps and not (how.resume or how.begin_or_resume):
             raise UserError(
                 f"{config.folder} holds a run up to step {max(steps)}: go on with it by --resume, "
                 "or choose another --name for this one"
             )
-        if resume and not steps:
+        if how.resume and not steps:
             raise UserError(f"{config.folder} has no checkpoint to resume from")
-        if not resume:
+        if not steps:
             return
         begun = json.loads((config.folder / SETTINGS).read_text(encoding="utf-8"))
+        begun = _settings(from_dict(begun, str(config.folder / SETTINGS)))  # settings that are new since: by default
     except (OSError, ValueError) as error:
         raise UserError(f"{config.folder}: cannot read the run there: {error}") from error
     changes = differences(begun, _settings(config))
+    told = "\n".join([f"{config.folder} was begun with other settings:", *changes])
+    if changes and not how.allow_changes:
+        raise UserError(f"{told}\n--allow-changes goes on with those of now")
     if changes:
-        raise UserError("\n".join([f"{config.folder} was begun with other settings:", *changes]))
+        print(told)
 
 
 class Best(NamedTuple):
@@ -64,10 +69,13 @@ class Checkpoints:
         try:
             _folder(config).mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=config.train.keep_checkpoints, cleanup_tmp_directories=True
+                max_to_keep=config.train.keep_checkpoints,
+                keep_period=config.train.keep_every,
+                cleanup_tmp_directories=True,
             )
-            self.manager = ocp.CheckpointManager(_folder(config), options=options)
-            if self.latest is None:
+            handlers = {"state": ocp.StandardCheckpointHandler(), "best": ocp.JsonCheckpointHandler()}
+            self.manager = ocp.CheckpointManager(_folder(config), options=options, item_handlers=handlers)
+            if hosts.is_first():
                 write_whole(config.folder / SETTINGS, json.dumps(_settings(config), indent=2) + "\n")
         except OSError as error:
             raise UserError(f"{config.folder}: cannot keep a run there: {error.strerror or error}") from error
@@ -90,12 +98,22 @@ class Checkpoints:
         self.manager.save(int(state.step), args=items)
 
     def restore(self, like: TrainState) -> TrainState:
-        """The newest state, in the shapes and places of `like`; `best` becomes what it was then."""
+        """The newest state, in the shapes and places of `like`; `best` becomes what it was then.
+
+        Raises UserError where it is of other names or shapes.
+        """
+        step = self.latest
+        assert step is not None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, vars(like))
-        found = self.manager.restore(
-            self.manager.latest_step(),
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), best=ocp.args.JsonRestore()),
-        )
+        wanted, kept = _shapes(abstract), _shapes(self.manager.item_metadata(step)["state"])
+        if wanted != kept:
+            names = sorted(name for name in wanted.keys() | kept.keys() if wanted.get(name) != kept.get(name))
+            raise UserError(
+                f"the checkpoint of step {step} does not fit these settings: {', '.join(names[:5])}"
+                + (" and others" if len(names) > 5 else "")
+            )
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), best=ocp.args.JsonRestore())
+        found = self.manager.restore(step, args=items)
         self.best = Best(**found["best"])
         return TrainState(**found["state"])
 
@@ -113,6 +131,12 @@ class Checkpoints:
 
 def _folder(config: Config) -> Path:
     return config.folder.absolute() / "checkpoints"
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """By the names that Orbax gives."""
+    leaves = jax.tree.leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _settings(config: Config) -> dict:

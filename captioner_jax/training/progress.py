@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,13 @@ from jax.typing import ArrayLike
 from captioner_jax.errors import UserError
 from captioner_jax.training.step import Metrics
 
+ADVICE = (
+    "A lower --train.learning_rate, a longer --train.warmup or a smaller --train.clip helps; "
+    "the checkpoints before are unharmed."
+)
+# Bad batches in a row that are no accident any more.
+TOO_MANY = 10
+
 
 class Progress:
     """Collects each step's metrics and tells of them now and then.
@@ -22,14 +30,20 @@ class Progress:
     of progress makes nothing wait.
     """
 
-    def __init__(self, folder: Path, first: int, steps: int, batch_size: int):
+    def __init__(
+        self, folder: Path, first: int, steps: int, batch_size: int, *, skips: bool = False, writes: bool = True
+    ):
+        """`skips`: bad batches were skipped and do not stop the run. Of hosts that train together one `writes`."""
         mode = "a" if first else "w"  # what failed before its first checkpoint is no part of this run
-        self.json_lines = (folder / "metrics.jsonl").open(mode, encoding="utf-8", buffering=1)
-        self.tensorboard = tensorboardX.SummaryWriter(str(folder / "tensorboard"))
+        file = folder / "metrics.jsonl" if writes else Path(os.devnull)
+        self.json_lines = file.open(mode, encoding="utf-8", buffering=1)
+        self.tensorboard = tensorboardX.SummaryWriter(str(folder / "tensorboard"), write_to_disk=writes)
         self.first, self.steps = first, steps
         self.batch_size = batch_size
+        self.skips = skips
         self.waiting: list[Metrics] = []
-        self.unusable = 0
+        self.checked: list[Metrics] = []
+        self.unusable = self.bad_in_a_row = 0
         self.step, self.timed_step, self.since = first, first, time.monotonic()
 
     def record(self, metrics: Metrics) -> None:
@@ -44,8 +58,9 @@ class Progress:
         self.timed_step, self.since = self.step, time.monotonic()
 
     def tell(self, learning_rate: ArrayLike) -> None:
-        """A line about the steps since the last. Raises UserError where the loss of one is not finite."""
-        told = self.check()
+        """A line about the steps since the last. Raises UserError where one was bad, or too many that were skipped."""
+        self.check()
+        told, self.checked = [one for one in self.checked if not one.bad], []
         if not told:
             return
         rate = (self.step - self.timed_step) / max(time.monotonic() - self.since, 1e-9)
@@ -64,17 +79,23 @@ class Progress:
         )
         self.write({"loss": loss, "gradient_norm": norm, "learning_rate": lr, "steps_per_second": rate} | besides)
 
-    def check(self) -> list[Metrics]:
-        """The metrics of all steps but the newest, now on the host. Raises UserError where a loss is not finite."""
-        ready, self.waiting = jax.device_get(self.waiting[:-1]), self.waiting[-1:]
-        for number, metrics in enumerate(ready, self.step - len(ready)):
+    def check(self, *, newest: bool = False) -> None:
+        """Fetches the metrics of all steps but the newest, or of that too. Raises UserError as `tell` does."""
+        end = len(self.waiting) - (not newest)
+        ready, self.waiting = jax.device_get(self.waiting[:end]), self.waiting[end:]
+        for number, metrics in enumerate(ready, self.step - len(self.waiting) - len(ready) + 1):
             self.unusable += int(metrics.unusable)
-            if not math.isfinite(metrics.loss):
-                raise UserError(
-                    f"the loss of step {number} is {metrics.loss}: training stops. A lower --train.learning_rate, a "
-                    "longer --train.warmup or a smaller --train.clip helps; the checkpoints before are unharmed."
-                )
-        return ready
+            self.bad_in_a_row = self.bad_in_a_row + 1 if metrics.bad else 0
+            if metrics.bad:
+                self._bad(f"step {number}: loss {metrics.loss:.3g}, gradient {metrics.gradient_norm:.3g}")
+        self.checked += ready
+
+    def _bad(self, what: str) -> None:
+        if not self.skips:
+            raise UserError(f"{what}: training stops. {ADVICE} --train.bad-batches skip goes on without such batches.")
+        if self.bad_in_a_row == TOO_MANY:
+            raise UserError(f"{what}: the {TOO_MANY}th bad batch in a row: training stops. {ADVICE}")
+        print(f"{what}: this batch is skipped", flush=True)
 
     def write(self, values: dict[str, float]) -> None:
         """Numbers of the present step for metrics.jsonl and TensorBoard."""

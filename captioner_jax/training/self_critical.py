@@ -18,7 +18,7 @@ from captioner_jax.generation.search import beam_search, greedy, sample
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import PAD, START
 from captioner_jax.training.rewards import Reward
-from captioner_jax.training.step import CrossEntropy
+from captioner_jax.training.step import Counts, CrossEntropy
 
 
 @jax.tree_util.register_dataclass
@@ -39,7 +39,7 @@ class SelfCritical:
     """What `settings.cross_entropy` weighs."""
 
     def __call__(
-        self, captioner: Captioner, cells: Float[Array, "B y x C"], batch: Batch, key: PRNGKeyArray
+        self, captioner: Captioner, cells: Float[Array, "B y x C"], batch: Batch, whole: Counts, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The objective over images that can be used; and their captions' mean reward."""
         usable, numbers = jnp.asarray(batch.usable), jnp.asarray(batch.numbers)
@@ -53,10 +53,10 @@ class SelfCritical:
             baseline = mean_of_others(rewards)
         log_p, entropy = _retold(captioner, cells, tokens)
         value = (rewards - baseline) * log_p + self.settings.entropy * entropy
-        told = {"reward": _mean(rewards, usable), "entropy": _mean(entropy, usable)}
-        loss = -_mean(value, usable)
+        told = {"reward": _share(rewards, usable, whole), "entropy": _share(entropy, usable, whole)}
+        loss = -_share(value, usable, whole)
         if self.settings.cross_entropy:
-            of_people, _ = self.people(captioner, cells, batch, key)
+            of_people, _ = self.people(captioner, cells, batch, whole, key)
             loss = (1 - self.settings.cross_entropy) * loss + self.settings.cross_entropy * of_people
         return loss, told
 
@@ -94,7 +94,6 @@ def _without_gradient(captioner: Captioner) -> Captioner:
     return nnx.merge(graphdef, jax.tree.map(jax.lax.stop_gradient, state))
 
 
-def _mean(x: Float[Array, "B K"], usable: Bool[Array, " B"]) -> Float[Array, ""]:
-    """Over the captions of images that can be used."""
-    images = jnp.maximum(usable.sum(), 1).astype(x.dtype)
-    return jnp.where(usable[:, None], x, 0.0).sum() / (images * x.shape[1])
+def _share(x: Float[Array, "B K"], usable: Bool[Array, " B"], whole: Counts) -> Float[Array, ""]:
+    """Of the mean over the captions of images that can be used, in the whole batch, what these images bring."""
+    return jnp.where(usable[:, None], x, 0.0).sum() / (jnp.maximum(whole.images, 1) * x.shape[1])

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from captioner_jax.config import TrainConfig
 from captioner_jax.data.features import cells_of
@@ -18,6 +18,7 @@ from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import PAD
 from captioner_jax.training.learning import Path, divided, in_encoder, in_stages, is_statistic, joined
 from captioner_jax.training.loss import masked_sum, token_losses
+from captioner_jax.training.placement import ONE_DEVICE, Placement
 
 Parameters = dict[Any, Any]
 
@@ -46,19 +47,39 @@ class Metrics(NamedTuple):
     loss: Float[Array, ""]
     gradient_norm: Float[Array, ""]
     unusable: Int[Array, ""]
+    bad: Bool[Array, ""]
+    """Is the loss not finite, or the gradient not, or as long as `train.spike`?"""
     told: dict[str, Float[Array, ""]]
     """What the objective tells besides."""
+
+
+class Counts(NamedTuple):
+    """What sums over a batch are divided by. Of a whole batch, before any part of it is looked at."""
+
+    images: Float[Array, ""]
+    """That can be used."""
+    words: Float[Array, ""]
+    """Of all captions, END among them."""
+
+    @staticmethod
+    def of(batch: Batch) -> "Counts":
+        """Those of a batch, or of a part of one."""
+        images, is_word = jnp.asarray(batch.usable).sum(), jnp.asarray(batch.tokens)[:, :, 1:] != PAD
+        return Counts(images.astype(jnp.float32), is_word.sum().astype(jnp.float32))
 
 
 @runtime_checkable
 class Objective(Protocol):
     """What is made small: a function of captioner, cells, batch and random key, and what it tells besides.
 
+    The batch may be a part of a whole one. What comes back is the part's share: its sums, divided by the counts of the
+    whole. Shares can be added up over parts and devices, means over parts with unlike padding cannot.
+
     A pytree, so that what it knows of the data is an argument of the compiled step, not a constant in it.
     """
 
     def __call__(
-        self, captioner: Captioner, cells: Float[Array, "B y x C"], batch: Batch, key: PRNGKeyArray
+        self, captioner: Captioner, cells: Float[Array, "B y x C"], batch: Batch, whole: Counts, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]: ...
 
 
@@ -70,12 +91,12 @@ class CrossEntropy:
     smoothing: float = dataclasses.field(default=0.0, metadata={"static": True})
 
     def __call__(
-        self, captioner: Captioner, cells: Float[Array, "B y x C"], batch: Batch, key: PRNGKeyArray
+        self, captioner: Captioner, cells: Float[Array, "B y x C"], batch: Batch, whole: Counts, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
         """The loss alone."""
         tokens, rngs = jnp.asarray(batch.tokens), nnx.Rngs(dropout=key)
-        total, words = caption_loss(captioner, cells, tokens, self.smoothing, rngs)
-        return total / jnp.maximum(words, 1), {}
+        total, _ = caption_loss(captioner, cells, tokens, self.smoothing, rngs)
+        return total / jnp.maximum(whole.words, 1), {}
 
 
 def first_state(
@@ -97,40 +118,81 @@ def make_train_step(
     *,
     frozen_stages: int = 0,
     encoder_learns: bool = True,
+    placement: Placement = ONE_DEVICE,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """The jitted update. Its state is donated: the one passed in is gone, the one that comes back takes its memory.
+    """The compiled update. Its state is donated: the one passed in is gone, the one that comes back takes its memory.
 
-    Where the encoder, or its first `frozen_stages`, does not learn, at this step or ever, nothing is computed for that.
+    State, batch and objective lie where `placement` puts them. Where the encoder, or its first `frozen_stages`, does
+    not learn, at this step or ever, nothing is computed for that.
     """
     is_learned, moves = learned_by(config, frozen_stages), moved_by(config, frozen_stages)
+    devices = placement.devices
 
     def loss_of(
-        learned: Parameters, others: Parameters, batch: Batch, objective: Objective, key: PRNGKeyArray
+        learned: Parameters, others: Parameters, batch: Batch, objective: Objective, whole: Counts, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Parameters]]:
-        """The objective; what it tells, and all variables, in which statistics have been counted on."""
+        """The batch's share of the objective; of what that tells; and all variables, statistics counted on."""
         captioner = nnx.merge(graphdef, joined(learned, others))
+        devices.share_statistics(captioner)
         rngs = nnx.Rngs(dropout=key) if encoder_learns else None
         cells = cells_of(captioner, jnp.asarray(batch.images), preprocessing, rngs)
         cells = cells if encoder_learns else jax.lax.stop_gradient(cells)
-        loss, told = objective(captioner, cells, batch, key)
-        return loss, (told, nnx.to_pure_dict(nnx.state(captioner)))
+        loss, told = objective(captioner, cells, batch, whole, key)
+        return loss, (told, divided(nnx.to_pure_dict(nnx.state(captioner)), is_learned)[1])
 
     def train_step(state: TrainState, batch: Batch, objective: Objective) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        key = devices.own_key(jax.random.fold_in(jax.random.key(config.seed), state.step))
+        whole = devices.total(Counts.of(batch))
         learned, others = divided(state.parameters, is_learned)
         gradient = jax.value_and_grad(loss_of, has_aux=True)
-        (loss, (told, after)), gradients = gradient(learned, others, batch, objective, key)
+
+        def shares(others: Parameters, part: Batch, key: PRNGKeyArray) -> tuple[Parameters, Any]:
+            (loss, (told, others)), gradients = gradient(learned, others, part, objective, whole, key)
+            return others, (loss, told, gradients)
+
+        others, sums = in_parts(shares, others, batch, key, config.accumulate)
+        loss, told, gradients = devices.total(sums)
         updates, memory = optimizer.update(gradients, state.optimizer, learned)
-        _, others = divided(after, is_learned)
         parameters = joined(cast(Parameters, optax.apply_updates(learned, updates)), others)
         average = state.average
         if average is not None and config.ema_decay is not None:
             average = averaged(average, divided(parameters, moves)[0], state.step, config.ema_decay)
-        metrics = Metrics(loss, optax.tree.norm(gradients), (~batch.usable).sum(), told)
-        return TrainState(state.step + 1, parameters, memory, average), metrics
+        norm, unusable = optax.tree.norm(gradients), devices.total((~jnp.asarray(batch.usable)).sum())
+        good = jnp.isfinite(loss) & (norm < (config.spike or jnp.inf))
+        after = TrainState(state.step + 1, parameters, memory, average)
+        if config.bad_batches == "skip":
+            unmoved = dataclasses.replace(state, step=after.step)
+            after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, unmoved)
+        return after, Metrics(loss, norm, unusable, ~good, told)
 
-    compiled = jax.jit(train_step, donate_argnums=0)
+    compiled = placement.compile(train_step)
     return lambda state, batch: compiled(state, batch, objective)
+
+
+def in_parts(
+    shares: Callable[[Parameters, Batch, PRNGKeyArray], tuple[Parameters, Any]],
+    others: Parameters,
+    batch: Batch,
+    key: PRNGKeyArray,
+    parts: int,
+) -> tuple[Parameters, Any]:
+    """What `shares` gives for the parts of a batch, one after another, added up; `others` go from part to part.
+
+    Part i takes rows i, i + parts, ..., so that each device's share of the batch is cut, and no row moves.
+    """
+    if parts == 1:
+        return shares(others, batch, key)
+    cut = jax.tree.map(lambda x: jnp.asarray(x).reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def add(carry: tuple[Parameters, Any], part: tuple[Batch, PRNGKeyArray]) -> tuple[tuple[Parameters, Any], None]:
+        others, sums = carry
+        others, more = shares(others, *part)
+        return (others, jax.tree.map(jnp.add, sums, more)), None
+
+    _, of_one = jax.eval_shape(shares, others, jax.tree.map(lambda x: x[0], cut), key)
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), of_one)
+    (others, sums), _ = jax.lax.scan(add, (others, zeros), (cut, jax.random.split(key, parts)))
+    return others, sums
 
 
 def averaged(average: Parameters, after: Parameters, step: Int[Array, ""], decay: float) -> Parameters:

@@ -26,7 +26,7 @@ from captioner_jax.text.tokenizer import train_words
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.rewards import CiderDReward, TruthReward, make_reward
 from captioner_jax.training.self_critical import SelfCritical, mean_of_others
-from captioner_jax.training.step import CrossEntropy, first_state, make_train_step
+from captioner_jax.training.step import Counts, CrossEntropy, first_state, make_train_step
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
 V, T = 6, 2  # two words besides the special tokens
@@ -63,13 +63,20 @@ def split(captioner):
     return graphdef, nnx.to_pure_dict(state)
 
 
+def told(goal, captioner, cells, batch, key):
+    """The objective of a batch that is whole."""
+    return goal(captioner, cells, batch, Counts.of(batch), key)
+
+
 def objective_of(captioner, settings, images=2, reward=None):
     """A function of parameters and key, and cells that it sees."""
     graphdef, parameters = split(captioner)
     cells = captioner.see(jax.random.normal(jax.random.key(1), (images, 8, 8, 3)))
     goal = SelfCritical(reward or Table(), settings, T)
     return (
-        lambda parameters, key: goal(nnx.merge(graphdef, parameters), cells, batch(images), key)[0],
+        lambda parameters, key: goal(
+            nnx.merge(graphdef, parameters), cells, batch(images), Counts.of(batch(images)), key
+        )[0],
         parameters,
         cells,
     )
@@ -119,7 +126,9 @@ def test_images_of_no_use_weigh_nothing(captioner):
     cells = captioner.see(jax.random.normal(jax.random.key(1), (2, 8, 8, 3)))
     one = Batch(*(x[:1] for x in whole))
     key = jax.random.key(0)
-    of = jax.jit(lambda parameters, cells, batch: goal(nnx.merge(graphdef, parameters), cells, batch, key))
+    of = jax.jit(
+        lambda parameters, cells, batch: goal(nnx.merge(graphdef, parameters), cells, batch, Counts.of(batch), key)
+    )
     losses = [of(parameters, c, b) for c, b in ((cells, half), (cells[:1], one))]
     np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-5)
     np.testing.assert_allclose(losses[0][1]["reward"], losses[1][1]["reward"], rtol=1e-5)
@@ -152,7 +161,7 @@ def test_cross_entropy_has_its_weight(captioner):
     graphdef, parameters = split(captioner)
     cells = captioner.see(jax.random.normal(jax.random.key(1), (2, 8, 8, 3)))
     key = jax.random.key(0)
-    of = jax.jit(lambda goal: goal(nnx.merge(graphdef, parameters), cells, batch(), key)[0])
+    of = jax.jit(lambda goal: told(goal, nnx.merge(graphdef, parameters), cells, batch(), key)[0])
     alone, people = of(SelfCritical(Table(), SelfCriticalConfig(), T)), of(CrossEntropy())
     mixed = of(SelfCritical(Table(), SelfCriticalConfig(cross_entropy=0.25), T))
     np.testing.assert_allclose(mixed, 0.75 * alone + 0.25 * people, rtol=1e-5)

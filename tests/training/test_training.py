@@ -110,6 +110,22 @@ def test_a_step_is_a_function_of_its_number():
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
+def test_a_batch_in_parts_is_the_batch():
+    """Also where parts hold unlike numbers of words; gradients are what the first step of momentum keeps."""
+    rows = batch(captions=2, images=6)
+    rows.tokens[1], rows.usable[1] = PAD, False
+    found = []
+    for accumulate in (1, 3):
+        train = TrainConfig(steps=10, warmup=0, batch_size=6, accumulate=accumulate)
+        graphdef, parameters = nnx.split(Captioner(MODEL, V, rngs=nnx.Rngs(0)))
+        momentum = optax.sgd(0.1, 0.9)
+        state = first_state(nnx.to_pure_dict(parameters), momentum, train)
+        found.append(jax.tree.leaves(make_train_step(graphdef, momentum, HOW, train, CrossEntropy())(state, rows)))
+    for whole, parts in zip(*found, strict=True):
+        np.testing.assert_allclose(parts, whole, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
 def test_the_average_is_of_the_weights_after_each_step():
     train = TrainConfig(steps=10, warmup=0, ema_decay=0.3)
     _, state, step = begin(train)
@@ -130,9 +146,65 @@ def test_of_a_frozen_encoder_no_average_is_kept():
     assert begin(TrainConfig(steps=10))[1].average is None
 
 
+def told(*losses):
+    return [
+        Metrics(jnp.asarray(loss), jnp.asarray(1.0), jnp.asarray(0), ~jnp.isfinite(jnp.asarray(loss)), {})
+        for loss in losses
+    ]
+
+
 def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
     with Progress(tmp_path, 0, 10, 4) as progress:
-        for loss in (1.0, float("nan"), 1.0):
-            progress.record(Metrics(jnp.asarray(loss), jnp.asarray(1.0), jnp.asarray(0), {}))
-        with pytest.raises(UserError, match=r"the loss of step 2 is nan.*learning_rate"):
+        for metrics in told(1.0, float("nan"), 1.0):
+            progress.record(metrics)
+        with pytest.raises(UserError, match=r"step 2: loss nan.*learning_rate"):
             progress.tell(1e-3)
+
+
+def test_nothing_is_saved_before_the_newest_step_is_known_to_be_good(tmp_path):
+    with Progress(tmp_path, 0, 10, 4) as progress:
+        for metrics in told(1.0, float("inf")):
+            progress.record(metrics)
+        progress.check()
+        with pytest.raises(UserError, match="step 2: loss inf"):
+            progress.check(newest=True)
+
+
+def test_skipped_batches_are_said_and_too_many_in_a_row_stop_the_run(tmp_path, capsys):
+    with Progress(tmp_path, 0, 30, 4, skips=True) as progress:
+        for metrics in told(1.0, float("nan"), 2.0, 5.0):
+            progress.record(metrics)
+        progress.tell(1e-3)
+        out = capsys.readouterr().out
+        assert "step 2: loss nan, gradient 1: this batch is skipped" in out
+        assert "loss 1.500" in out
+        for metrics in told(*[float("nan")] * 9, 1.0, *[float("nan")] * 9, 1.0):
+            progress.record(metrics)
+        progress.tell(1e-3)
+        for metrics in told(*[float("nan")] * 11):
+            progress.record(metrics)
+        with pytest.raises(UserError, match="the 10th bad batch in a row"):
+            progress.tell(1e-3)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_batch_that_is_skipped_changes_nothing_but_the_steps_number():
+    train = TrainConfig(steps=10, warmup=0, ema_decay=0.5, bad_batches="skip")
+    _, state, step = begin(train)
+    cells = jnp.ones((4, 2, 2, 32), jnp.float16)
+    state, metrics = step(state, batch()._replace(images=cells))
+    assert not metrics.bad
+    before = jax.tree.map(np.asarray, jax.tree.leaves(state))
+    state, metrics = step(state, batch()._replace(images=cells.at[0, 0, 0].set(jnp.nan)))
+    assert metrics.bad
+    changes = [not np.array_equal(a, b) for a, b in zip(before, jax.tree.leaves(state), strict=True)]
+    assert (sum(changes), int(state.step)) == (1, 2)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_gradient_as_long_as_a_spike_is_bad():
+    bad = []
+    for spike in (None, 1e-3):
+        _, state, step = begin(TrainConfig(steps=10, spike=spike))
+        bad.append(bool(step(state, batch())[1].bad))
+    assert bad == [False, True]

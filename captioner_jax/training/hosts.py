@@ -1,0 +1,97 @@
+"""Several processes that train together, as a rule one on each host: each reads its share of the data, one writes.
+
+They meet by `jax.distributed`; what they compute together goes over `training.placement`.
+"""
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from captioner_jax.config import DevicesConfig
+from captioner_jax.data.pipeline import Share
+from captioner_jax.errors import UserError
+from captioner_jax.training.preemption import RESTART
+
+
+@contextlib.contextmanager
+def together(devices: DevicesConfig) -> Iterator[None]:
+    """Waits for the others to come; for one process alone, nothing. Only the first one's output is shown.
+
+    Whatever ends one host ends it at once, with a message: the others, which would wait for it, find its connections
+    closed and end likewise. Raises UserError where it is not clear who the others are.
+    """
+    who = devices.coordinator, devices.processes, devices.process
+    if devices.hosts == "told" and None in who:
+        raise UserError("devices.hosts: told needs --devices.coordinator, --devices.processes and --devices.process")
+    if devices.hosts != "told" and who != (None, None, None):
+        raise UserError("devices.coordinator, processes and process are for --devices.hosts told")
+    if devices.hosts == "one":
+        yield
+        return
+    _meet(*who)
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if is_first() else nowhere):
+            yield
+    except UserError as error:
+        _leave(f"error: {error}", 1)
+    except KeyboardInterrupt:
+        _leave("interrupted", 130)
+    except Exception as error:
+        traceback.print_exc()
+        _leave(
+            f"error: host {jax.process_index()} cannot go on with the others: {error}\n"
+            "All checkpoints are unharmed: start all hosts again with --resume.",
+            RESTART,
+        )
+
+
+def _meet(coordinator: str | None, processes: int | None, process: int | None) -> None:
+    """JAX finds out what is None."""
+    try:
+        jax.distributed.initialize(coordinator, processes, process)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"devices.hosts: the others are not found: {error}") from error
+
+
+def _leave(message: str, code: int) -> None:
+    """Without JAX's farewell, which waits for all hosts."""
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def is_first() -> bool:
+    """Is this the host that writes?"""
+    return jax.process_index() == 0
+
+
+def share() -> Share:
+    """The rows of each batch that this host reads."""
+    return Share(jax.process_index(), jax.process_count())
+
+
+@contextlib.contextmanager
+def first_alone(what: str) -> Iterator[None]:
+    """The first host does it while the others wait; then they, who find its files where they share a file system."""
+    if not is_first():
+        wait(what)
+    yield
+    if is_first():
+        wait(what)
+
+
+def wait(what: str) -> None:
+    """Until all hosts have come here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def agreed(value: float) -> float:
+    """The first host's, so that all decide alike."""
+    return float(multihost_utils.broadcast_one_to_all(np.float32(value))) if jax.process_count() > 1 else value
