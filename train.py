@@ -65,9 +65,10 @@ def run(config: Config, resumption: Resumption) -> int:
     check_best(data.validation["validation"], config.evaluation.best)
     placement = make_placement(config)
     beginning = begin(config, len(tokenizer), start)
+    goal = objective(config, data.train, tokenizer)
     with Checkpoints(config) as checkpoints:
         introduce(config, data, told, beginning.encoder, placement)
-        is_finished = train(config, data, told, tokenizer, beginning, placement, checkpoints)
+        is_finished = train(config, data, told, tokenizer, beginning, goal, placement, checkpoints)
     if not is_finished:
         print("a SIGTERM has ended training early: go on with --resume", file=sys.stderr)
         return RESTART
@@ -84,6 +85,7 @@ def train(
     told: Told,
     tokenizer: Tokenizer,
     beginning: Beginning,
+    goal: Objective,
     placement: Placement,
     checkpoints: Checkpoints,
 ) -> bool:
@@ -99,7 +101,7 @@ def train(
     if checkpoints.latest is not None:
         state = placement.place(checkpoints.restore(placement.saved(state)))
     first = checkpoints.latest or 0
-    goal = placement.everywhere(objective(config, data.train, tokenizer))
+    goal = placement.everywhere(goal)
     steps = [
         make_train_step(
             graphdef,

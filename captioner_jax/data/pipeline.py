@@ -163,6 +163,8 @@ def training_batches(
     if train.batch_size % share.hosts:
         raise UserError(f"train.batch_size: {train.batch_size} images do not divide among {share.hosts} hosts")
     lengths = (*data.buckets, data.max_length)
+    if train.objective == "self_critical":  # whose rewards look at all captions, and whose own take the greatest length
+        told, lengths = told.sided_by_image(), lengths[-1:]
     plan = Plan(told, _order(source, data, train.seed), train.batch_size, data.captions_per_image, lengths, train.seed)
     views = views or Pixels(data, training_pictures(source, data))
     to_batch = ToBatch(source, views, plan, data, share)

@@ -28,7 +28,7 @@ class SelfCritical:
 
     Where they are sampled, its gradient is on average that of $-\mathbb{E}_{w \sim p}\, r(w)$, for any baseline b that
     does not depend on w^k (Rennie et al. 2017, equations 5 and 7); b makes it less noisy. The policy is the captioner
-    without dropout, as it will write.
+    without dropout. Entropy and the cross-entropy of people's captions are added as the settings weigh them.
     """
 
     reward: Reward
@@ -45,7 +45,8 @@ class SelfCritical:
         usable, numbers = jnp.asarray(batch.usable), jnp.asarray(batch.numbers)
         still = _without_gradient(captioner)
         policy = alone(still.decoder, still.memory(jax.lax.stop_gradient(cells)))
-        tokens = self._written(policy, key)
+        drawing, dropping = jax.random.split(key)
+        tokens = self._written(policy, drawing)
         rewards = self.reward(tokens, numbers)
         if self.settings.baseline == "greedy":
             baseline = self.reward(greedy(policy, self.length).tokens, numbers)
@@ -56,7 +57,7 @@ class SelfCritical:
         told = {"reward": _share(rewards, usable, whole), "entropy": _share(entropy, usable, whole)}
         loss = -_share(value, usable, whole)
         if self.settings.cross_entropy:
-            of_people, _ = self.people(captioner, cells, batch, whole, key)
+            of_people, _ = self.people(captioner, cells, batch, whole, dropping)
             loss = (1 - self.settings.cross_entropy) * loss + self.settings.cross_entropy * of_people
         return loss, told
 
@@ -84,9 +85,8 @@ def _retold(
     of_words = jnp.take_along_axis(log_p, ids[:, :, None], axis=-1)[:, :, 0]
     possible = jnp.isfinite(log_p)
     entropies = -jnp.where(possible, jnp.exp(log_p) * jnp.where(possible, log_p, 0.0), 0.0).sum(-1)
-    sums = (jnp.where(ids != PAD, x, 0.0).sum(-1).reshape(tokens.shape[:2]) for x in (of_words, entropies))
-    log_p_of_captions, entropy = sums
-    return log_p_of_captions, entropy
+    of_captions = lambda x: jnp.where(ids != PAD, x, 0.0).sum(-1).reshape(tokens.shape[:2])  # noqa: E731
+    return of_captions(of_words), of_captions(entropies)
 
 
 def _without_gradient(captioner: Captioner) -> Captioner:

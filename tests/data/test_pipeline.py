@@ -1,5 +1,6 @@
 """Batches are a function of seed and step, whatever reads them."""
 
+import dataclasses
 import itertools
 import json
 
@@ -201,6 +202,21 @@ def test_left_and_right_forbid_the_mirror(folder):
     for word in set(sided):
         assert mirrored[sided == word].mean() == 0 or 0.3 < mirrored[sided == word].mean() < 0.7
     assert 0 < mirrored.mean() < 0.5
+
+
+def test_where_all_captions_count_one_that_tells_sides_forbids_the_mirror(folder):
+    lines = [{"image": f"{i:03}.jpg", "caption": caption} for i in range(30) for caption in ("a dog", "a dog left")]
+    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    half = Image.new("RGB", (20, 20))
+    half.paste((255, 255, 255), (0, 0, 10, 20))
+    for i in range(30):
+        half.save(folder / f"{i:03}.jpg")
+    plain = {"crop": 1.0, "jitter": 0.0, "randaugment": 0.0, "buckets": (4,)}
+    rewarded = dataclasses.replace(TRAIN, objective="self_critical")
+    for train, expected in ((TRAIN, True), (rewarded, False)):
+        found = batches(folder, 20, train=train, **plain)
+        assert any((b.images[:, 0, 0, 0] < 128).any() for b in found) == expected
+        assert any(b.tokens.shape[-1] == 5 for b in found) == expected
 
 
 def test_the_last_evaluation_batch_is_filled_with_nothing(folder):
