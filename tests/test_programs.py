@@ -127,7 +127,14 @@ def test_a_mistake_is_one_message_and_leaves_nothing(folder, tmp_path, capsys, c
 
 @pytest.mark.usefixtures("ordinary_promotion")
 def test_a_captioner_trains_on_from_where_another_ended(folder, run, tmp_path, capsys):
-    start = ["--train.start", str(run / "captioner"), "--train.objective", "self_critical"]
+    start = [
+        "--train.start",
+        str(run / "captioner"),
+        "--train.objective",
+        "self_critical",
+        "--evaluation.best",
+        "cider_d",
+    ]
     arguments = [*options(folder, tmp_path, "critical", steps=20), *start, "--self-critical.cross-entropy", "0.1"]
     assert train.main([*arguments, "--model.width", "16"]) == 1
     assert "model.width: 32 then, 16 now" in capsys.readouterr().err

@@ -101,6 +101,7 @@ def expected_reward(captioner, cells):
     return value(parameters), jax.grad(value)(parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("baseline", ["others", "greedy"])
 def test_the_mean_gradient_is_that_of_the_expected_reward(captioner, baseline):
     loss, parameters, cells = objective_of(captioner, SelfCriticalConfig(captions=32, baseline=baseline))
