@@ -1,5 +1,6 @@
 """Captioned images as TensorFlow Datasets builders: prepared once as ArrayRecord, read back without TensorFlow."""
 
+import contextlib
 import dataclasses
 import functools
 import shlex
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow_datasets as tfds
+from filelock import FileLock
 
 from captioner_jax.config import DataConfig
 from captioner_jax.data.source import DataSet, Example
@@ -95,16 +97,31 @@ def _rows(
 def prepare(builder: CaptionedBuilder, made_from: Origin | None = None, beam_options: str | None = None) -> None:
     """Prepares a data set if it is not there yet: in this process, or by Beam with these options of its pipelines.
 
-    They look like "runner=DirectRunner direct_num_workers=4". Raises UserError where the files are of no use or nothing
-    can be written.
+    They look like "runner=DirectRunner direct_num_workers=4". Where another process prepares it now, waits and takes
+    that. Raises UserError where the files are of no use or nothing can be written.
     """
+    if builder.is_prepared():
+        return
     builder.made_from = made_from
     builder.by_beam = beam_options is not None
     options = None if beam_options is None else _pipeline_options(beam_options)
     try:
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_options=options))
+        with _alone(builder):
+            if builder.is_prepared():
+                builder.info.read_from_directory(builder.data_path)
+                return
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(beam_options=options))
     except OSError as error:
         raise UserError(f"{builder.data_path} cannot be prepared: {error}") from error
+
+
+def _alone(builder: CaptionedBuilder) -> contextlib.AbstractContextManager[Any]:
+    """One process at a time, where the data set is to lie on a file system; two would take each other's files away."""
+    if "://" in str(builder.data_path):
+        return contextlib.nullcontext()
+    folder = Path(builder.data_path)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder.with_name(f"{folder.name}.lock"))
 
 
 def about(builder: CaptionedBuilder) -> str:

@@ -1,6 +1,8 @@
 """The shapes data set as a builder, and any prepared TFDS data set as a source, without TensorFlow."""
 
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -37,6 +39,18 @@ def test_examples_hold_scenes_and_true_captions(prepared):
 def test_what_is_prepared_is_read_again(prepared):
     _, data, again = prepared
     assert list(data.train) == list(again.train)
+
+
+def test_two_that_draw_at_once_do_it_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(builder, "SPLITS", {name: (40, held_out) for name, (_, held_out) in builder.SPLITS.items()})
+    drawn_by = set()
+    jpeg = builder.jpeg
+    monkeypatch.setattr(builder, "jpeg", lambda *scene: drawn_by.add(threading.get_ident()) or jpeg(*scene))
+    at_once = threading.Barrier(2)
+    with ThreadPoolExecutor() as pool:
+        one, other = pool.map(lambda _: at_once.wait() + 1 and builder.load(str(tmp_path)), range(2))
+    assert list(one.train) == list(other.train)
+    assert len(drawn_by) == 1
 
 
 def test_any_prepared_data_set_is_a_source(prepared):
