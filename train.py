@@ -39,17 +39,24 @@ from captioner_jax.training.rewards import make_reward
 from captioner_jax.training.self_critical import SelfCritical
 from captioner_jax.training.step import CrossEntropy, Objective, make_train_step
 
-DEFAULT = Path(__file__).parent / "configs" / "shapes.toml"
+CONFIGS = Path(__file__).parent / "configs"
 
 
 @for_people
 def main(arguments: list[str]) -> int:
     keep_compiled()
-    if not arguments or arguments[0].startswith("-"):
-        arguments = [str(DEFAULT), *arguments]
-    config, resumption = from_command_line(arguments)
+    config, resumption = from_command_line(with_recipe(arguments))
     with hosts.together(config.devices):
         return run(config, resumption)
+
+
+def with_recipe(arguments: list[str]) -> list[str]:
+    """The default recipe where none is named; one of ours may be named alone, wherever the program is called from."""
+    if not arguments or arguments[0].startswith("-"):
+        return [str(CONFIGS / "shapes.toml"), *arguments]
+    named, *others = arguments
+    is_ours = not Path(named).exists() and (CONFIGS / named).is_file()
+    return [str(CONFIGS / named) if is_ours else named, *others]
 
 
 def run(config: Config, resumption: Resumption) -> int:

@@ -1,0 +1,31 @@
+"""train.py and sample.py where the package was installed without them beside it: `captioner-jax train shapes.toml`."""
+
+import runpy
+import sys
+from pathlib import Path
+
+from captioner_jax.errors import UserError, for_people
+
+PACKAGE = Path(__file__).parent
+# In a wheel, and in a clone.
+PLACES = PACKAGE / "programs", PACKAGE.parent
+
+
+@for_people
+def main(arguments: list[str]) -> int:
+    if arguments[:1] not in (["train"], ["sample"]):
+        raise UserError("`captioner-jax train` or `captioner-jax sample`? Either tells with --help what it takes")
+    name, *rest = arguments
+    (program, *_) = [place / f"{name}.py" for place in PLACES if (place / f"{name}.py").is_file()]
+    sys.argv = [f"captioner-jax {name}", *rest]
+    runpy.run_path(str(program), run_name="__main__")  # which leaves with its own exit code
+    return 0
+
+
+def console() -> None:
+    """Of the command `captioner-jax`."""
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    console()
