@@ -31,6 +31,7 @@ from captioner_jax.training import hosts
 from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
+from captioner_jax.training.gallery import gallery
 from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.placement import Placement, make_placement
 from captioner_jax.training.preemption import RESTART, Preemption
@@ -38,6 +39,7 @@ from captioner_jax.training.progress import Progress
 from captioner_jax.training.rewards import make_reward
 from captioner_jax.training.self_critical import SelfCritical
 from captioner_jax.training.step import CrossEntropy, Objective, make_train_step
+from captioner_jax.training.trace import Trace
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -109,16 +111,19 @@ def train(
         state = placement.place(checkpoints.restore(placement.saved(state)))
     first = checkpoints.latest or 0
     goal = placement.everywhere(goal)
+    tracing = Trace(config.folder / "tensorboard", settings.profile if hosts.is_first() else None)
     steps = [
-        make_train_step(
-            graphdef,
-            make_optimizer(settings),
-            preprocessing,
-            settings,
-            goal,
-            frozen_stages=config.model.encoder.frozen_stages,
-            encoder_learns=learns,
-            placement=placement,
+        tracing.around(
+            make_train_step(
+                graphdef,
+                make_optimizer(settings),
+                preprocessing,
+                settings,
+                goal,
+                frozen_stages=config.model.encoder.frozen_stages,
+                encoder_learns=learns,
+                placement=placement,
+            )
         )
         for learns in (False, True)
     ]
@@ -135,7 +140,8 @@ def train(
         skips=settings.bad_batches == "skip",
         writes=hosts.is_first(),
     )
-    with telling as progress, Preemption() as preemption:
+    with telling as progress, tracing, Preemption() as preemption:
+        batches = progress.awaited(batches)
         step, last = first, first == settings.steps or checkpoints.out_of_patience(settings.patience)
         stop = False
         while not (last or stop):
@@ -151,6 +157,7 @@ def train(
                 scores = examiner.score(data.validation, captioner, config.evaluation.images, views)
                 show(scores, config.evaluation.examples)
                 progress.write(values(scores))
+                progress.hang(gallery(scores, config.evaluation.examples))
                 is_best = checkpoints.is_best(hosts.agreed(worth(scores["validation"], config.evaluation.best)))
                 if is_best and hosts.is_first():
                     examiner.keep(captioner, values(scores), step)

@@ -243,6 +243,8 @@ class TrainConfig:
     """If set, checkpoints of steps that are multiples of this are kept besides."""
     patience: Positive | None = None
     """If set, training stops after so many evaluations in a row without a better captioner."""
+    profile: Positive | None = None
+    """If set, what so many steps do, once the first have compiled, is traced for TensorBoard, XProf or Perfetto."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def run(folder, tmp_path_factory):
     """A whole training run."""
     runs = tmp_path_factory.mktemp("runs")
     with jax.numpy_dtype_promotion("standard"):
-        assert train.main(options(folder, runs, "whole")) == 0
+        assert train.main([*options(folder, runs, "whole"), "--train.profile", "2"]) == 0
     return runs / "whole"
 
 
@@ -70,6 +70,7 @@ def test_a_run_leaves_what_people_look_for(run):
     assert scores.items() <= json.loads((run / "captioner" / "captioner.json").read_text())["scores"].items()
     assert f"| test: loss | {scores['test/loss']:.3f} |" in (run / "captioner" / "README.md").read_text()
     assert list((run / "tensorboard").glob("events*"))
+    assert list((run / "tensorboard" / "plugins" / "profile").glob("*/*.xplane.pb"))
 
 
 def test_photographs_get_their_captions(run, tmp_path, capsys):

@@ -20,7 +20,7 @@ SETTINGS = "config.json"
 # May differ between a run and its resumption: they change what is shown or kept, or where it is computed.
 FREE_TO_CHANGE = (
     *("runs", "evaluation", "devices", "data.workers"),
-    *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_every"),
+    *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_every", "train.profile"),
 )
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -12,7 +13,10 @@ import numpy as np
 import tensorboardX
 from jax.typing import ArrayLike
 
+from captioner_jax.data.pipeline import Batch
 from captioner_jax.errors import UserError
+from captioner_jax.training.clock import Clock
+from captioner_jax.training.gallery import Exhibit
 from captioner_jax.training.step import Metrics
 
 ADVICE = (
@@ -21,6 +25,12 @@ ADVICE = (
 )
 # Bad batches in a row that are no accident any more.
 TOO_MANY = 10
+# A run is input-bound if it waits for this share of the time; said when so many steps have shown it.
+MUCH, ENOUGH = 0.5, 20
+INPUT_BOUND = (
+    "input-bound: {:.0%} of the time the next batch is waited for. More --data.workers decode more at once, "
+    "--data.cache FOLDER keeps decoded images, and --data.features FOLDER what a frozen encoder makes of them."
+)
 
 
 class Progress:
@@ -44,18 +54,28 @@ class Progress:
         self.waiting: list[Metrics] = []
         self.checked: list[Metrics] = []
         self.unusable = self.bad_in_a_row = 0
-        self.step, self.timed_step, self.since = first, first, time.monotonic()
+        self.step, self.clock = first, Clock()
+        self.said_input_bound = False
 
     def record(self, metrics: Metrics) -> None:
         """Takes note of one more step."""
         self.waiting.append(metrics)
         self.step += 1
+        self.clock.steps += 1
         if self.step == self.first + 2:  # the first step has compiled
             self.restart_clock()
 
     def restart_clock(self) -> None:
         """Leaves what was done since the last line out of the rate."""
-        self.timed_step, self.since = self.step, time.monotonic()
+        self.clock.restart()
+
+    def awaited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches; how long the device has nothing to do until they come is told of."""
+        return self.clock.awaited(batches, self._is_idle)
+
+    def _is_idle(self) -> bool:
+        """Has the device finished the newest step?"""
+        return not self.waiting or self.waiting[-1].loss.is_ready()  # pyright: ignore[reportAttributeAccessIssue]
 
     def tell(self, learning_rate: ArrayLike) -> None:
         """A line about the steps since the last. Raises UserError where one was bad, or too many that were skipped."""
@@ -63,7 +83,7 @@ class Progress:
         told, self.checked = [one for one in self.checked if not one.bad], []
         if not told:
             return
-        rate = (self.step - self.timed_step) / max(time.monotonic() - self.since, 1e-9)
+        rate, wait = self.clock.steps_per_second, self.clock.input_wait
         loss = sum(float(metrics.loss) for metrics in told) / len(told)
         norm = float(told[-1].gradient_norm)
         images = rate * self.batch_size
@@ -77,7 +97,13 @@ class Progress:
             f"{rate:.1f} steps/s  {images:.0f} images/s  {_duration(left)} left{bad}",
             flush=True,
         )
-        self.write({"loss": loss, "gradient_norm": norm, "learning_rate": lr, "steps_per_second": rate} | besides)
+        if wait > MUCH and self.clock.steps >= ENOUGH and not self.said_input_bound:
+            self.said_input_bound = True
+            print(INPUT_BOUND.format(wait), flush=True)
+        values = {"loss": loss, "gradient_norm": norm, "learning_rate": lr}
+        speed = {"steps_per_second": rate, "seconds_per_step": 1 / rate, "input_wait": wait} if rate else {}
+        norms = {f"gradient_norm/{group}": float(of) for group, of in told[-1].norms.items()}
+        self.write(values | speed | norms | device_memory() | besides)
 
     def check(self, *, newest: bool = False) -> None:
         """Fetches the metrics of all steps but the newest, or of that too. Raises UserError as `tell` does."""
@@ -103,12 +129,25 @@ class Progress:
         for name, value in values.items():
             self.tensorboard.add_scalar(name, value, self.step)
 
+    def hang(self, gallery: dict[str, Exhibit]) -> None:
+        """Pictures and captions of the present step for TensorBoard."""
+        for name, exhibit in gallery.items():
+            self.tensorboard.add_image(name, exhibit.pixels, self.step, dataformats="HWC")
+            self.tensorboard.add_text(name, exhibit.text, self.step)
+
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.json_lines.close()
         self.tensorboard.close()
+
+
+def device_memory() -> dict[str, float]:
+    """GiB in use on this host's first device, now and at the most; nothing where nobody tells, as on a CPU."""
+    told = jax.local_devices()[0].memory_stats() or {}
+    names = {"bytes_in_use": "device_memory_gib/now", "peak_bytes_in_use": "device_memory_gib/most"}
+    return {name: told[key] / 2**30 for key, name in names.items() if key in told}
 
 
 def _duration(seconds: float) -> str:

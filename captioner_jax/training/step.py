@@ -16,6 +16,7 @@ from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import PAD
+from captioner_jax.training.gradients import norms_by_group
 from captioner_jax.training.learning import Path, divided, in_encoder, in_stages, is_statistic, joined
 from captioner_jax.training.loss import masked_sum, token_losses
 from captioner_jax.training.placement import ONE_DEVICE, Placement
@@ -51,6 +52,8 @@ class Metrics(NamedTuple):
     """Is the loss not finite, or the gradient not, or as long as `train.spike`?"""
     told: dict[str, Float[Array, ""]]
     """What the objective tells besides."""
+    norms: dict[str, Float[Array, ""]]
+    """Of the gradient of each group of parameters."""
 
 
 class Counts(NamedTuple):
@@ -163,7 +166,7 @@ def make_train_step(
         if config.bad_batches == "skip":
             unmoved = dataclasses.replace(state, step=after.step)
             after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, unmoved)
-        return after, Metrics(loss, norm, unusable, ~good, told)
+        return after, Metrics(loss, norm, unusable, ~good, told, norms_by_group(gradients))
 
     compiled = placement.compile(train_step)
     return lambda state, batch: compiled(state, batch, objective)

@@ -105,6 +105,9 @@ def test_a_step_is_a_function_of_its_number():
         for _ in range(4):
             state, metrics = step(state, batch())
             run.append(float(metrics.loss))
+            # What parts of a captioner are told of makes up the whole.
+            assert metrics.norms.keys() == {"encoder", "blocks", "embedding"}
+            np.testing.assert_allclose(np.hypot.reduce(list(metrics.norms.values())), metrics.gradient_norm, rtol=1e-5)
         losses.append(run)
     assert losses[0] == losses[1]
 
@@ -148,7 +151,7 @@ def test_of_a_frozen_encoder_no_average_is_kept():
 
 def told(*losses):
     return [
-        Metrics(jnp.asarray(loss), jnp.asarray(1.0), jnp.asarray(0), ~jnp.isfinite(jnp.asarray(loss)), {})
+        Metrics(jnp.asarray(loss), jnp.asarray(1.0), jnp.asarray(0), ~jnp.isfinite(jnp.asarray(loss)), {}, {})
         for loss in losses
     ]
 

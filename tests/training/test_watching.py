@@ -1,0 +1,112 @@
+"""What a run tells of itself besides its losses."""
+
+import gzip
+import itertools
+import json
+import time
+from types import SimpleNamespace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from captioner_jax.data.shapes.truth import Verdict
+from captioner_jax.data.source import Example
+from captioner_jax.evaluation.split import Scores, Written
+from captioner_jax.training.clock import Clock
+from captioner_jax.training.gallery import gallery
+from captioner_jax.training.progress import Progress, device_memory
+from captioner_jax.training.trace import COMPILING, Trace
+from tests.data.making import encoded, picture
+from tests.training.test_training import told
+
+
+def batches(seconds):
+    for number in itertools.count():
+        time.sleep(seconds)
+        yield number
+
+
+def run(folder, reading, computing):
+    """Of thirty steps what is written."""
+    with Progress(folder, 0, 30, 4) as progress:
+        source = progress.awaited(batches(reading))
+        for metrics in told(*[1.0] * 30):
+            next(source)
+            time.sleep(computing)
+            progress.record(metrics)
+        progress.tell(1e-3)
+        progress.tell(1e-3)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_run_that_waits_for_its_input_says_so_once(tmp_path, capsys):
+    line = run(tmp_path, reading=0.01, computing=0.001)[0]
+    assert 0.5 < line["input_wait"] <= 1
+    assert line["seconds_per_step"] == pytest.approx(1 / line["steps_per_second"])
+    assert line["seconds_per_step"] > 0.01
+    out = capsys.readouterr().out
+    assert out.count("input-bound") == 1
+    for help in ("--data.workers", "--data.cache", "--data.features"):
+        assert help in out
+
+
+def test_a_run_whose_input_is_there_does_not(tmp_path, capsys):
+    assert run(tmp_path, reading=0, computing=0.005)[0]["input_wait"] < 0.2
+    assert "input-bound" not in capsys.readouterr().out
+
+
+def test_a_wait_behind_which_the_device_works_is_none():
+    clock = Clock()
+    source = clock.awaited(batches(0.01), is_idle=lambda: False)
+    for _ in range(3):
+        next(source)
+    assert clock.input_wait == 0
+
+
+def test_the_group_norms_and_memory_are_written(tmp_path, monkeypatch):
+    device = SimpleNamespace(memory_stats=lambda: {"bytes_in_use": 2**29, "peak_bytes_in_use": 2**30})
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    one = told(1.0)[0]._replace(norms={"encoder": jnp.asarray(0.6), "blocks": jnp.asarray(0.8)})
+    with Progress(tmp_path, 0, 3, 4) as progress:
+        for _ in range(3):
+            progress.record(one)
+        progress.tell(1e-3)
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert line["gradient_norm/encoder"] == pytest.approx(0.6)
+    assert (line["device_memory_gib/now"], line["device_memory_gib/most"]) == (0.5, 1)
+
+
+def test_a_device_that_does_not_tell_of_its_memory_has_none(monkeypatch):
+    monkeypatch.setattr(jax, "local_devices", lambda: [SimpleNamespace(memory_stats=lambda: None)])
+    assert device_memory() == {}
+
+
+def test_pictures_hang_with_their_captions_and_false_ones_are_red():
+    def written(true):
+        example = Example("one", encoded(picture((0, 0, 255))), ("a blue square",))
+        return Written(example, "a blue triangle in front of everything", False, Verdict(true, true))
+
+    shown = gallery({"validation": Scores({}, [written(True), written(False), written(True)])}, 2)
+    assert list(shown) == ["validation/1", "validation/2"]
+    assert shown["validation/1"].text == "a blue triangle in front of everything\n\nfor: a blue square"
+    true, false = (exhibit.pixels.astype(int) for exhibit in shown.values())
+    assert (np.abs(true[100, 100] - [0, 0, 255]) < 10).all()
+    reddest = lambda pixels: (pixels[:, :, 0] - pixels[:, :, 2]).max()
+    assert reddest(true) < 20 < 100 < reddest(false)
+
+
+@pytest.mark.parametrize("steps", [COMPILING + 4, COMPILING + 1])
+def test_the_steps_that_are_asked_for_are_traced(tmp_path, steps):
+    """Or as many of them as there are before the run ends."""
+    with Trace(tmp_path, 2) as trace:
+        step = trace.around(lambda x: x + 1)
+        x = jnp.zeros(())
+        for _ in range(steps):
+            x = step(x)
+    assert float(x) == steps
+    (file,) = tmp_path.glob("plugins/profile/*/*.trace.json.gz")
+    events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
+    traced = [event["args"]["step_num"] for event in events if event.get("name") == "train"]
+    assert traced == [str(number) for number in range(COMPILING, min(steps, COMPILING + 2))]
