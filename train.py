@@ -144,6 +144,21 @@ def train(
         batches = progress.awaited(batches)
         step, last = first, first == settings.steps or checkpoints.out_of_patience(settings.patience)
         stop = False
+
+        def look() -> None:
+            """Scores the captioner of this moment, and keeps it if none was better."""
+            captioner = placement.local(state.best_guess)
+            scores = examiner.score(data.validation, captioner, config.evaluation.images, views)
+            show(scores, config.evaluation.examples)
+            progress.write(values(scores))
+            progress.hang(gallery(scores, config.evaluation.examples))
+            is_best = checkpoints.is_best(hosts.agreed(worth(scores["validation"], config.evaluation.best)))
+            if is_best and hosts.is_first():
+                examiner.keep(captioner, values(scores), step)
+            progress.restart_clock()
+
+        if step == 0 and settings.start is not None:
+            look()  # at what is to be beaten
         while not (last or stop):
             encoder_learns = step >= settings.encoder_from and not settings.encoder_frozen
             state, metrics = steps[encoder_learns](state, placement.spread(next(batches)))
@@ -153,18 +168,10 @@ def train(
             if last or step % settings.log_every == 0:
                 progress.tell(learning_rate(step))
             if last or step % settings.evaluate_every == 0:
-                captioner = placement.local(state.best_guess)
-                scores = examiner.score(data.validation, captioner, config.evaluation.images, views)
-                show(scores, config.evaluation.examples)
-                progress.write(values(scores))
-                progress.hang(gallery(scores, config.evaluation.examples))
-                is_best = checkpoints.is_best(hosts.agreed(worth(scores["validation"], config.evaluation.best)))
-                if is_best and hosts.is_first():
-                    examiner.keep(captioner, values(scores), step)
+                look()
                 if checkpoints.out_of_patience(settings.patience):
                     print(f"{settings.patience} evaluations without a better captioner: training stops at step {step}")
                     last = True
-                progress.restart_clock()
             if last or stop or step % settings.checkpoint_every == 0:
                 progress.check(newest=True)
                 checkpoints.save(placement.saved(state))

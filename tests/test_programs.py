@@ -141,11 +141,13 @@ def test_a_captioner_trains_on_from_where_another_ended(folder, run, tmp_path, c
     assert "model.width: 32 then, 16 now" in capsys.readouterr().err
     assert train.main([*arguments, "--train.learning-rate", "1e-4", "--train.matrix-learning-rate", "1e-4"]) == 0
     assert "convnet as" in capsys.readouterr().out
-    lines = map(json.loads, (tmp_path / "critical" / "metrics.jsonl").read_text().splitlines())
+    lines = [json.loads(line) for line in (tmp_path / "critical" / "metrics.jsonl").read_text().splitlines()]
     assert next(line["reward"] for line in lines if "reward" in line) > 1
     began, ended = bundle.load(run / "captioner"), bundle.load(tmp_path / "critical" / "captioner")
     assert began.tokenizer.to_json() == ended.tokenizer.to_json()
-    assert began.scores["test/loss"] != ended.scores["test/loss"] < 1.5
+    assert lines[0]["step"] == 0
+    assert lines[0]["validation/loss"] == pytest.approx(began.scores["validation/loss"], rel=1e-5)
+    assert ended.scores["validation/cider_d"] == max(line.get("validation/cider_d", 0) for line in lines)
 
 
 def test_a_captioner_is_scored_and_its_files_can_be_scored_again(folder, run, tmp_path, capsys):
