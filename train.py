@@ -5,6 +5,7 @@ python train.py configs/NAME.toml                 another recipe
 python train.py configs/NAME.toml --train.steps 500 --name short
 python train.py configs/NAME.toml --resume        go on from the newest checkpoint
 python train.py configs/NAME.toml --begin-or-resume   the same command again and again, whatever ends it
+python train.py configs/NAME.toml --plan v5e:4x4,v4:2x2x1   what that would take of TPUs that need not be there
 python train.py --help                            every setting
 """
 
@@ -26,6 +27,7 @@ from captioner_jax.data.told import Told
 from captioner_jax.errors import for_people
 from captioner_jax.evaluation.baselines import entropies
 from captioner_jax.files import write_whole
+from captioner_jax.planning.report import plan
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts
 from captioner_jax.training.beginning import Beginning, begin
@@ -47,7 +49,10 @@ CONFIGS = Path(__file__).parent / "configs"
 @for_people
 def main(arguments: list[str]) -> int:
     keep_compiled()
-    config, resumption = from_command_line(with_recipe(arguments))
+    config, resumption, planning = from_command_line(with_recipe(arguments))
+    if planning.plan is not None:
+        plan(config, planning.plan)
+        return 0
     with hosts.together(config.devices):
         return run(config, resumption)
 

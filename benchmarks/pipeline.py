@@ -35,7 +35,7 @@ ROUNDS = 5
 
 @for_people
 def main(arguments: list[str]) -> int:
-    config, _ = from_command_line(arguments)
+    config, *_ = from_command_line(arguments)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core: Linux only
     data = load(config.data)
     captions = list(data.train.captions())

@@ -153,7 +153,7 @@ class DataConfig:
     min_count: Positive = 1
     """words: those seen less often in training captions become <unk>."""
     vocabulary: Annotated[int, Ge(300)] = 10_000
-    """bpe: entries at most."""
+    """bpe: entries at most. words, where there is only a plan: entries if the captions are not there."""
     max_length: Annotated[int, Ge(2)] = 26
     """T, the longest caption in tokens, <end> included; longer ones are cut."""
     shards_at_once: Positive | None = None
@@ -372,8 +372,16 @@ class Resumption:
     """Go on though settings differ from those that the run was begun with."""
 
 
-def from_command_line(arguments: list[str]) -> tuple[Config, Resumption]:
-    """`[CONFIG.toml] [--resume] [--section.key value ...]` as a configuration and whether to resume.
+@dataclass(frozen=True)
+class Planning:
+    """Whether to plan a run, and not to begin it."""
+
+    plan: str | None = None
+    """Trains nothing: says what it would take of TPU slices that need not be there, such as v5e:4x4,v4:2x2x1."""
+
+
+def from_command_line(arguments: list[str]) -> tuple[Config, Resumption, Planning]:
+    """`[CONFIG.toml] [--resume] [--section.key value ...]` as a configuration, and what to do with it.
 
     Without a file the settings are those of the defaults. Leaves the program with a message where an option is
     unknown or ill-typed, and where help is asked for. Raises UserError for a mistake in the file or in a value.
@@ -388,13 +396,16 @@ def from_command_line(arguments: list[str]) -> tuple[Config, Resumption]:
         description="Trains a captioner. Settings come from the TOML file or the defaults, and from these options.",
     )
     settings = dataclasses.asdict(command)
-    resumption = Resumption(**{field.name: settings.pop(field.name) for field in dataclasses.fields(Resumption)})
-    return from_dict(settings, "command line"), resumption
+    resumption, planning = (
+        kind(**{field.name: settings.pop(field.name) for field in dataclasses.fields(kind)})
+        for kind in (Resumption, Planning)
+    )
+    return from_dict(settings, "command line"), resumption, planning
 
 
 @dataclass(frozen=True)
-class _Command(Config, Resumption):
-    """A training run, started or resumed."""
+class _Command(Config, Resumption, Planning):
+    """A training run: started, resumed or planned."""
 
 
 def _mistake(error: Any, kind: Any) -> str:

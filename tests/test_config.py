@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from captioner_jax.config import Config, Resumption, from_command_line, from_dict, from_toml
+from captioner_jax.config import Config, Planning, Resumption, from_command_line, from_dict, from_toml
 from captioner_jax.errors import UserError
 
 
@@ -19,12 +19,13 @@ def test_every_recipe_is_valid(pytestconfig):
 def test_overrides_come_after_the_file(tmp_path):
     file = tmp_path / "a.toml"
     file.write_text('name = "a"\n[train]\nsteps = 7\nseed = 3\n')
-    config, resumption = from_command_line(
-        [str(file), "--train.steps", "9", "--model.encoder.widths", "16", "32", "--resume"]
+    config, resumption, planning = from_command_line(
+        [str(file), "--train.steps", "9", "--model.encoder.widths", "16", "32", "--resume", "--plan", "v5e:2x2"]
     )
     assert (config.name, config.train.steps, config.train.seed) == ("a", 9, 3)
     assert config.model.encoder.widths == (16, 32)
     assert resumption == Resumption(resume=True)
+    assert planning == Planning("v5e:2x2")
 
 
 def test_a_configuration_survives_json():

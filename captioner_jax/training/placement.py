@@ -6,7 +6,7 @@ gives back what checkpoints and evaluations take.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -141,6 +141,9 @@ class OnMesh:
         return f"a mesh of {shares}" + (", with fsdp" if self.fsdp else "")
 
     def compile(self, step: Step) -> Step:
+        return self._jitted(step)
+
+    def _jitted(self, step: Step) -> jax.stages.Wrapped:
         def kept_in_place(state: Any, batch: Any, objective: Any) -> Any:
             after, metrics = step(state, batch, objective)
             return jax.lax.with_sharding_constraint((after, metrics), (self._shardings(after), self._whole))
@@ -211,15 +214,25 @@ class ByPmap:
 
 def make_placement(config: Config) -> Placement:
     """As configured. Raises UserError where devices, batch or model do not divide so."""
+    devices = chosen(config, jax.devices())
+    if config.devices.parallel == "pmap":
+        return _by_pmap(config, len(devices))
+    return ONE_DEVICE if len(devices) == 1 else OnMesh(make_mesh(config, devices), config.devices.fsdp)
+
+
+def chosen(config: Config, there: Sequence[jax.Device]) -> Sequence[jax.Device]:
+    """Of the devices there are, those to train on. Raises UserError where they, batch or model do not divide so."""
     wanted, train = config.devices, config.train
-    there = jax.device_count()
-    data = max(1, there // wanted.model) if wanted.data is None else wanted.data
-    if data * wanted.model > there:
-        raise UserError(f"devices: data {data} x model {wanted.model} are more than the {there} devices there are")
-    if data * wanted.model < there and jax.process_count() > 1:
-        raise UserError(f"devices: data {data} x model {wanted.model} leave some of the hosts' {there} devices out")
-    if jax.process_count() > 1 and jax.local_device_count() % wanted.model:
-        raise UserError(f"devices.model: {wanted.model} shares do not fit the {jax.local_device_count()} of a host")
+    hosts = len({device.process_index for device in there})
+    data = max(1, len(there) // wanted.model) if wanted.data is None else wanted.data
+    if data * wanted.model > len(there):
+        raise UserError(f"devices: data {data} x model {wanted.model} are more than the {len(there)} devices there are")
+    if data * wanted.model < len(there) and hosts > 1:
+        raise UserError(
+            f"devices: data {data} x model {wanted.model} leave some of the hosts' {len(there)} devices out"
+        )
+    if hosts > 1 and len(there) // hosts % wanted.model:
+        raise UserError(f"devices.model: {wanted.model} shares do not fit the {len(there) // hosts} of a host")
     if train.batch_size % (data * train.accumulate):
         raise UserError(
             f"train.batch_size: {train.batch_size} images do not divide among {data} devices (devices.data) "
@@ -230,13 +243,13 @@ def make_placement(config: Config) -> Placement:
             f"devices.model: {config.model.heads} heads (model.heads) and {config.model.feed_forward} units "
             f"(model.feed_forward) do not divide into {wanted.model} shares"
         )
-    if wanted.parallel == "pmap":
-        return _by_pmap(config, data)
-    if data * wanted.model == 1:
-        return ONE_DEVICE
-    devices = jax.devices()[: data * wanted.model]
-    mesh = jax.make_mesh((data, wanted.model), (DATA, MODEL), (AxisType.Auto, AxisType.Auto), devices=devices)
-    return OnMesh(mesh, wanted.fsdp)
+    return there[: data * wanted.model]
+
+
+def make_mesh(config: Config, devices: Sequence[jax.Device]) -> Mesh:
+    """Those that are `chosen`, along the axes `data` and `model`."""
+    shape = len(devices) // config.devices.model, config.devices.model
+    return jax.make_mesh(shape, (DATA, MODEL), (AxisType.Auto, AxisType.Auto), devices=devices)
 
 
 def _by_pmap(config: Config, data: int) -> ByPmap:

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.mark.slow
 def test_the_official_splits_are_whole(pytestconfig, tmp_path):
     recipe = str(pytestconfig.rootpath / "configs" / "flickr8k_scratch.toml")
-    config, _ = from_command_line([recipe, "--data.path", FOLDER, "--data.data-dir", str(tmp_path)])
+    config, *_ = from_command_line([recipe, "--data.path", FOLDER, "--data.data-dir", str(tmp_path)])
     data = load(config.data)
     splits = [data.train, *data.validation.values(), *data.test.values()]
     assert [len(split) for split in splits] == [6000, 1000, 1000]

@@ -90,6 +90,7 @@ def test_heads_and_feed_forward_units_are_cut_along_model_and_the_longest_axis_l
     ],
 )
 def test_what_cannot_be_placed_is_said(settings, message, monkeypatch):
-    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    there = jax.devices() * 2
+    monkeypatch.setattr(jax, "devices", lambda: there)
     with pytest.raises(UserError, match=message):
         make_placement(Config(**settings))

@@ -1,0 +1,1 @@
+"""What training would take of TPU slices that need not be there."""

@@ -1,0 +1,169 @@
+"""The plan: of devices that are there, where the compiled step can be checked; and of TPUs that are not."""
+
+import dataclasses
+import importlib.util
+
+import jax
+import jaxtyping
+import pytest
+from flax import nnx
+
+from captioner_jax.config import Config, DataConfig, DevicesConfig, ModelConfig, TrainConfig, from_toml
+from captioner_jax.errors import UserError
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.planning import slices
+from captioner_jax.planning.ahead import Phase, Program, _too_large, compile_step, phases
+from captioner_jax.planning.chips import CHIPS
+from captioner_jax.planning.report import Row, cells, details, plan
+from captioner_jax.planning.slices import Slice, find_slices
+from tests.training.test_training import MODEL
+
+SMALL = Config(
+    "small",
+    model=MODEL,
+    data=DataConfig("coco", image_size=16, max_length=6, captions_per_image=2),
+    train=TrainConfig(steps=100, batch_size=4, accumulate=2, ema_decay=0.9),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes_alone():
+    """Are no arrays, as whose types they are checked elsewhere."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="module")
+def small(shapes_alone):
+    """Compiled for the device that is there."""
+    with jax.numpy_dtype_promotion("standard"):
+        return compile_step(SMALL, 12, jax.devices(), encoder_learns=True)
+
+
+def test_a_chip_holds_what_a_run_holds(small):
+    parameters = jax.tree.leaves(nnx.state(Captioner(MODEL, 12, rngs=nnx.Rngs(0)), nnx.Param))
+    count = sum(p.size for p in parameters)
+    assert small.memory.parameters == 4 * count
+    # AdamW's two memories, the average, and the counters of steps.
+    assert 0 <= small.memory.optimizer - 3 * 4 * count <= 64
+    assert small.memory.batch == 4 * (16 * 16 * 3 + 2 * 7 * 4 + 1 + 4)
+    assert small.memory.temporaries > 0
+
+
+def test_parts_of_a_batch_are_all_counted(small):
+    """The matrix products of a step alone: three (forward, and two backward) of 8 captions of 6 words, 32 by 12."""
+    assert small.work.flops > 3 * 2 * (8 * 6) * 32 * 12
+    assert small.work.collectives == []
+
+
+def test_the_report_of_one_program(small):
+    row = Row(Slice("v5e:1x1", CHIPS["v5e"], jax.devices()), 1, Phase(3600, True), small)
+    text = "\n".join(details(row))
+    assert "it fits" in text
+    assert "told each other:\n  nothing" in text
+    name, chips, steps, encoder, _, milliseconds, images, _, hours, chip_hours = cells(row, 4)
+    assert (name, chips, steps, encoder) == ("v5e:1x1", "1", "3,600", "learns")
+    assert float(images.replace(",", "")) == pytest.approx(4000 / float(milliseconds), rel=0.6)
+    assert float(hours) == pytest.approx(float(milliseconds) / 1000, abs=0.01)
+    assert float(chip_hours) == pytest.approx(float(hours), abs=0.06)
+
+
+def test_phases_of_a_run():
+    train = lambda **settings: dataclasses.replace(SMALL, train=TrainConfig(steps=100, **settings))
+    assert phases(train()) == [Phase(100, True)]
+    assert phases(train(encoder_frozen=True)) == [Phase(100, False)]
+    assert phases(train(encoder_from=30)) == [Phase(30, False), Phase(70, True)]
+    assert phases(train(encoder_from=300)) == [Phase(100, False)]
+
+
+def test_what_does_not_fit_is_told_in_bytes():
+    told = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 33.50G of 15.75G hbm. Exceeded by 17.75G."
+    assert _too_large(jax.errors.JaxRuntimeError(told)) == (33.5 * 2**30, 15.75 * 2**30)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="another"):
+        _too_large(jax.errors.JaxRuntimeError("another mistake"))
+
+
+@pytest.mark.parametrize(
+    ("name", "platform", "message"),
+    [
+        ("v5e", "linux", "'v5e' is no slice of v4, v5e, v5p, v6e"),
+        ("h100:2x2", "linux", "'h100:2x2' is no slice of"),
+        ("v5e:2x2", "linux", "not installed: pip install"),
+        ("v5e:2x2", "darwin", "for Linux on x86-64 alone"),
+    ],
+)
+def test_mistakes_are_said(name, platform, message, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(slices.sys, "platform", platform)
+    with pytest.raises(UserError, match=message):
+        find_slices(name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"devices": DevicesConfig(parallel="pmap")}, "pmap compiles for devices that are there"),
+        ({"train": TrainConfig(objective="self_critical")}, "the compiler counts what is repeated once"),
+    ],
+)
+def test_what_has_no_plan_is_said(settings, message):
+    with pytest.raises(UserError, match=message):
+        plan(Config(**settings), "v5e:2x2")
+
+
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -e '.[tpu]'"
+)
+
+
+@pytest.fixture
+def little_effort():
+    """The compiler looks less far: half the time, and another program in the end."""
+    before = jax.config.values["jax_exec_time_optimization_effort"]
+    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    yield
+    jax.config.update("jax_exec_time_optimization_effort", before)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.usefixtures("ordinary_promotion", "little_effort")
+@pytest.mark.parametrize(
+    ("recipe", "slice_name"),
+    [("shapes", "v5e:2x2"), ("flickr8k_densenet169", "v4:2x2x1"), ("coco_resnet50", "v6e:16x16")],
+)
+def test_recipes_compile_for_tpus(recipe, slice_name, pytestconfig):
+    config = from_toml(pytestconfig.rootpath / "configs" / f"{recipe}.toml")
+    (one,) = find_slices(slice_name)
+    program = compile_step(config, 1000, one.devices, encoder_learns=phases(config)[0].encoder_learns)
+    assert isinstance(program, Program)
+    assert program.memory.whole < one.chip.memory
+    reduced = sum(one.bytes * one.count for one in program.work.collectives if one.kind == "all-reduce")
+    learned = program.memory.optimizer  # at least one number for each that learns, whose gradient is added up
+    assert reduced > 0.3 * learned
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_slices_that_are_none():
+    with pytest.raises(UserError, match="knows no slice v5e:3x3"):
+        find_slices("v5e:3x3")
+
+
+@pytest.mark.slow
+@needs_compiler
+def test_a_chip_is_a_device():
+    assert [len(one.devices) for one in find_slices("v4:2x2x1,v5e:1x1,v5p:2x2x1,v6e:16x16")] == [4, 1, 4, 256]
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.usefixtures("ordinary_promotion", "little_effort")
+def test_what_does_not_fit_a_chip():
+    (one,) = find_slices("v5e:1x1")
+    model = ModelConfig(width=64, heads=2, feed_forward=64, layers=1, encoder=MODEL.encoder)
+    data = DataConfig("coco", image_size=16, max_length=50, captions_per_image=5)
+    config = Config(model=model, data=data, train=TrainConfig(steps=9, batch_size=4096))
+    program = compile_step(config, 50_000, one.devices, encoder_learns=True)
+    assert program.wanted > program.there > 15 * 2**30
