@@ -396,16 +396,18 @@ def from_command_line(arguments: list[str]) -> tuple[Config, Resumption, Plannin
         description="Trains a captioner. Settings come from the TOML file or the defaults, and from these options.",
     )
     settings = dataclasses.asdict(command)
-    resumption, planning = (
-        kind(**{field.name: settings.pop(field.name) for field in dataclasses.fields(kind)})
-        for kind in (Resumption, Planning)
-    )
+    resumption, planning = _taken(Resumption, settings), _taken(Planning, settings)
     return from_dict(settings, "command line"), resumption, planning
 
 
 @dataclass(frozen=True)
 class _Command(Config, Resumption, Planning):
     """A training run: started, resumed or planned."""
+
+
+def _taken(kind: type[Settings], settings: dict[str, Any]) -> Settings:
+    """Those of a dataclass, which are not left among the others."""
+    return kind(**{field.name: settings.pop(field.name) for field in dataclasses.fields(typing.cast(Any, kind))})
 
 
 def _mistake(error: Any, kind: Any) -> str:

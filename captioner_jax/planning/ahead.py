@@ -24,6 +24,12 @@ from captioner_jax.training.placement import OnMesh, Step, Tree, chosen, make_me
 from captioner_jax.training.sharding import DATA
 from captioner_jax.training.step import CrossEntropy, TrainState, first_state, make_train_step
 
+# In what words the compiler says so: of all that a program holds, or of its temporaries alone.
+_TOO_LARGE = (
+    re.compile(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm"),
+    re.compile(r"temporaries \(([\d.]+)([KMGT]?)\) exceeds available HBM \(([\d.]+)([KMGT]?)\)"),
+)
+
 
 class Phase(NamedTuple):
     """Steps of a run that are one program."""
@@ -51,7 +57,7 @@ class Memory(NamedTuple):
 
 
 class TooLarge(NamedTuple):
-    """Bytes on each chip that a program wants, and that the compiler has for it."""
+    """Bytes on each chip that a program wants at least, and that the compiler has for it."""
 
     wanted: float
     there: float
@@ -95,7 +101,7 @@ def phases(config: Config) -> list[Phase]:
 
 
 def compile_step(
-    config: Config, vocabulary: int, devices: Sequence[jax.Device], *, encoder_learns: bool
+    config: Config, vocabulary: int, devices: Sequence[Any], *, encoder_learns: bool
 ) -> Program | TooLarge:
     """With the longest captions there may be.
 
@@ -139,12 +145,9 @@ def _batch(config: Config, graphdef: nnx.GraphDef[Captioner], parameters: dict[A
         eye = lambda p, x: nnx.merge(graphdef, p).glance(x)  # noqa: E731
         glance = jax.eval_shape(eye, parameters, jax.ShapeDtypeStruct(pixels, np.float32))
         shown = jax.ShapeDtypeStruct(glance.shape, np.float16)
-    return Batch(
-        images=shown,
-        tokens=jax.ShapeDtypeStruct((images, data.captions_per_image, data.max_length + 1), np.int32),
-        usable=jax.ShapeDtypeStruct((images,), np.bool_),
-        numbers=jax.ShapeDtypeStruct((images,), np.int32),
-    )
+    tokens = jax.ShapeDtypeStruct((images, data.captions_per_image, data.max_length + 1), np.int32)
+    usable, numbers = (jax.ShapeDtypeStruct((images,), kind) for kind in (np.bool_, np.int32))
+    return Batch._make((shown, tokens, usable, numbers))
 
 
 def _laid_out(tree: Tree, shardings: Any) -> Tree:
@@ -153,15 +156,21 @@ def _laid_out(tree: Tree, shardings: Any) -> Tree:
 
 def _read(compiled: jax.stages.Compiled, state: TrainState, batch: Batch, devices: int, rounds: int) -> Program:
     """What the compiler tells. It counts what loops repeat once; the only loops here are over parts of the batch."""
-    text, cost, memory = compiled.as_text() or "", compiled.cost_analysis() or {}, compiled.memory_analysis()
+    text, cost = compiled.as_text() or "", compiled.cost_analysis() or {}
     rounds = rounds if has_loops(text) else 1
-    given = [_held(part) for part in (state.parameters, (state.optimizer, state.average, state.step), batch)]
-    more = memory.argument_size_in_bytes - sum(given)
-    results = memory.output_size_in_bytes - memory.alias_size_in_bytes
-    held = Memory(*given, more, memory.temp_size_in_bytes + results, memory.generated_code_size_in_bytes)
     work = Work(rounds * cost["flops"], rounds * cost["bytes accessed"], collectives(text, devices, rounds))
     optimal = rounds * cost.get("optimal_seconds", 0.0)
-    return Program(held, work, optimal if optimal > 0 else None)
+    return Program(_memory(compiled, state, batch), work, optimal if optimal > 0 else None)
+
+
+def _memory(compiled: jax.stages.Compiled, state: TrainState, batch: Batch) -> Memory:
+    counted: Any = compiled.memory_analysis()
+    parameters, batch_size = _held(state.parameters), _held(batch)
+    optimizer = _held((state.optimizer, state.average, state.step))
+    padding = counted.argument_size_in_bytes - parameters - optimizer - batch_size
+    results = counted.output_size_in_bytes - counted.alias_size_in_bytes  # the new state takes the place of the old
+    temporaries = counted.temp_size_in_bytes + results
+    return Memory(parameters, optimizer, batch_size, padding, temporaries, counted.generated_code_size_in_bytes)
 
 
 def _held(tree: Any) -> int:
@@ -170,10 +179,14 @@ def _held(tree: Any) -> int:
     return sum(math.prod(shape) * itemsize for shape, itemsize in shares)
 
 
-def _too_large(error: jax.errors.JaxRuntimeError) -> TooLarge:
+def _too_large(error: Exception) -> TooLarge:
     """Raises the error again where it is another."""
-    used = re.search(r"Used ([\d.]+)([KMGT]?) of ([\d.]+)([KMGT]?) hbm", str(error))
-    if used is None:
-        raise error
-    wanted, unit, there, other = used.groups()
-    return TooLarge(*(float(n) * 1024.0 ** " KMGT".index(u or " ") for n, u in ((wanted, unit), (there, other))))
+    for told in _TOO_LARGE:
+        if found := told.search(str(error)):
+            wanted, unit, there, unit_there = found.groups()
+            return TooLarge(_in_bytes(wanted, unit), _in_bytes(there, unit_there))
+    raise error
+
+
+def _in_bytes(number: str, unit: str) -> float:
+    return float(number) * 1024.0 ** " KMGT".index(unit or " ")

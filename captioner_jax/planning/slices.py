@@ -5,6 +5,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -28,7 +29,7 @@ class Slice:
 
     name: str
     chip: Chip
-    devices: Sequence[jax.Device]
+    devices: Sequence[Any]
     """One a chip."""
 
     @property

@@ -220,7 +220,7 @@ def make_placement(config: Config) -> Placement:
     return ONE_DEVICE if len(devices) == 1 else OnMesh(make_mesh(config, devices), config.devices.fsdp)
 
 
-def chosen(config: Config, there: Sequence[jax.Device]) -> Sequence[jax.Device]:
+def chosen(config: Config, there: Sequence[Any]) -> Sequence[Any]:
     """Of the devices there are, those to train on. Raises UserError where they, batch or model do not divide so."""
     wanted, train = config.devices, config.train
     hosts = len({device.process_index for device in there})
@@ -246,7 +246,7 @@ def chosen(config: Config, there: Sequence[jax.Device]) -> Sequence[jax.Device]:
     return there[: data * wanted.model]
 
 
-def make_mesh(config: Config, devices: Sequence[jax.Device]) -> Mesh:
+def make_mesh(config: Config, devices: Sequence[Any]) -> Mesh:
     """Those that are `chosen`, along the axes `data` and `model`."""
     shape = len(devices) // config.devices.model, config.devices.model
     return jax.make_mesh(shape, (DATA, MODEL), (AxisType.Auto, AxisType.Auto), devices=devices)

@@ -61,7 +61,7 @@ def test_the_report_of_one_program(small):
     row = Row(Slice("v5e:1x1", CHIPS["v5e"], jax.devices()), 1, Phase(3600, True), small)
     text = "\n".join(details(row))
     assert "it fits" in text
-    assert "told each other:\n  nothing" in text
+    assert "told each other in a step:\n  nothing" in text
     name, chips, steps, encoder, _, milliseconds, images, _, hours, chip_hours = cells(row, 4)
     assert (name, chips, steps, encoder) == ("v5e:1x1", "1", "3,600", "learns")
     assert float(images.replace(",", "")) == pytest.approx(4000 / float(milliseconds), rel=0.6)
@@ -77,8 +77,14 @@ def test_phases_of_a_run():
     assert phases(train(encoder_from=300)) == [Phase(100, False)]
 
 
-def test_what_does_not_fit_is_told_in_bytes():
-    told = "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 33.50G of 15.75G hbm. Exceeded by 17.75G."
+@pytest.mark.parametrize(
+    "told",
+    [
+        "RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. Used 33.50G of 15.75G hbm. Exceeded by 17.75G.",
+        "the total memory required for HLO temporaries (33.5G) exceeds available HBM (15.75G).",
+    ],
+)
+def test_what_does_not_fit_is_told_in_bytes(told):
     assert _too_large(jax.errors.JaxRuntimeError(told)) == (33.5 * 2**30, 15.75 * 2**30)
     with pytest.raises(jax.errors.JaxRuntimeError, match="another"):
         _too_large(jax.errors.JaxRuntimeError("another mistake"))
