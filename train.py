@@ -48,11 +48,11 @@ CONFIGS = Path(__file__).parent / "configs"
 
 @for_people
 def main(arguments: list[str]) -> int:
-    keep_compiled()
     config, resumption, planning = from_command_line(with_recipe(arguments))
     if planning.plan is not None:
         plan(config, planning.plan)
         return 0
+    keep_compiled()  # a plan's programs could not be read again where their devices are not there
     with hosts.together(config.devices):
         return run(config, resumption)
 

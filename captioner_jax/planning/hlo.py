@@ -12,6 +12,8 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective
 _OPENS = re.compile(r"^(?:ENTRY )?%?([\w.-]+) \(.*\{$")
 _LINE = re.compile(rf"^\s+(?:ROOT )?%?[\w.-]+ = (.+?) ({'|'.join(KINDS)})(-start)?\(")
 _CALLS = re.compile(r"(?:calls|to_apply|condition|body|branch_computations)=\{?((?:%?[\w.-]+(?:, )?)+)\}?")
+# In this the TPU compiler writes a reduce-scatter as an all-reduce of which each device keeps a share.
+_SCATTERING = "all-reduce-scatter"
 _LOOP = re.compile(r" while\(.*body=%?([\w.-]+)")
 _ARRAY = re.compile(r"\b([a-z]+)(\d*)\w*\[([\d,]*)\]")
 _MARK = re.compile(r"\b[su]32\[\]")
@@ -54,6 +56,7 @@ def collectives(text: str, devices: int, rounds: int = 1) -> list[Collective]:
             shape, kind, start = read.groups()
             group = _group(line, devices)
             whole = _whole(kind, shape, group, started=start is not None)
+            kind = "reduce-scatter" if computation.startswith(_SCATTERING) else kind
             found[Collective(kind, whole, group)] += rounds if computation in inside else 1
     counted = [dataclasses.replace(one, count=count) for one, count in found.items()]
     return sorted(counted, key=lambda one: (-one.sent, one.kind))

@@ -38,9 +38,9 @@ def plan(config: Config, names: str) -> None:
     """
     _check(config)
     train, data, rows = config.train, config.data, []
-    slices, vocabulary = find_slices(names), words(config)
-    for one in slices:
-        chips = len(chosen(config, one.devices))
+    used = [(one, len(chosen(config, one.devices))) for one in find_slices(names)]
+    vocabulary = words(config)
+    for one, chips in used:
         for phase in phases(config):
             print(f"compiling for {one.name}, the encoder {_encoder(phase)} ...", flush=True)
             program = compile_step(config, vocabulary, one.devices, encoder_learns=phase.encoder_learns)

@@ -16,6 +16,11 @@ HloModule jit_step, is_scheduled=true, num_partitions=8
   ROOT %all-reduce.9 = bf16[4]{0:T(256)} all-reduce(%p), replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add.1.clone
 }
 
+%all-reduce-scatter.18 (input: f32[32,4]) -> f32[8,4] {
+  %all-reduce.188 = f32[32,4]{1,0:T(8,128)} all-reduce(%input), replica_groups={{0,1,2,3}}, to_apply=%add.1.clone
+  ROOT %dynamic-slice.142 = f32[8,4]{1,0:T(8,128)} dynamic-slice(%all-reduce.188, %multiply.368, %constant.717)
+}
+
 %body.sunk (state: (s32[], f32[2,3])) -> (s32[], f32[2,3]) {
   %all-reduce.2 = f32[2,3]{1,0:T(8,128)S(1)} all-reduce(%x), channel_id=2, replica_groups=[2,4]<=[8], to_apply=%add
   %fusion.1 = bf16[4]{0} fusion(%y), kind=kLoop, calls=%inner
@@ -42,11 +47,12 @@ def test_every_collective_is_found_with_its_size_and_group():
         Collective("all-reduce", 800, 4),
         Collective("all-gather", 128 * 8 * 2, 8),
         Collective("reduce-scatter", 16 * 2 * 4 * 2, 2),
+        Collective("reduce-scatter", 32 * 4 * 4, 4),
         Collective("collective-permute", 40, 8),
         Collective("all-reduce", 24, 4),
         Collective("all-reduce", 8, 4),
     }
-    assert [one.sent for one in found] == [1792, 1200, 128, 40, 36, 12]
+    assert [one.sent for one in found] == [1792, 1200, 384, 128, 40, 36, 12]
 
 
 def test_what_a_loop_repeats_is_counted_so_often():
