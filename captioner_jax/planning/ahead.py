@@ -17,8 +17,10 @@ from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.planning.collectives import collectives
 from captioner_jax.planning.estimate import Work
-from captioner_jax.planning.hlo import collectives, has_loops
+from captioner_jax.planning.hlo import loops
+from captioner_jax.planning.traffic import moved
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.placement import OnMesh, Step, Tree, chosen, make_mesh
 from captioner_jax.training.sharding import DATA
@@ -157,9 +159,9 @@ def _laid_out(tree: Tree, shardings: Any) -> Tree:
 def _read(compiled: jax.stages.Compiled, state: TrainState, batch: Batch, devices: int, rounds: int) -> Program:
     """What the compiler tells. It counts what loops repeat once; the only loops here are over parts of the batch."""
     text, cost = compiled.as_text() or "", compiled.cost_analysis() or {}
-    rounds = rounds if has_loops(text) else 1
-    work = Work(rounds * cost["flops"], rounds * cost["bytes accessed"], collectives(text, devices, rounds))
-    optimal = rounds * cost.get("optimal_seconds", 0.0)
+    repeated = rounds if loops(text) else 1
+    work = Work(repeated * cost["flops"], moved(text, rounds), collectives(text, devices, rounds))
+    optimal = repeated * cost.get("optimal_seconds", 0.0)
     return Program(_memory(compiled, state, batch), work, optimal if optimal > 0 else None)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from captioner_jax.planning.chips import Chip
-from captioner_jax.planning.hlo import Collective
+from captioner_jax.planning.collectives import Collective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Work:
 
     flops: float
     bytes: float
-    """That its operations read and write, as the compiler counts them: also those that stay in the fast memory."""
+    """Between its large memory and its cores."""
     collectives: Sequence[Collective]
 
     @property

@@ -3,8 +3,8 @@
 import pytest
 
 from captioner_jax.planning.chips import Chip
+from captioner_jax.planning.collectives import Collective
 from captioner_jax.planning.estimate import Roofline, Work
-from captioner_jax.planning.hlo import Collective
 
 CHIP = Chip("imagined", flops=100.0, memory=1.0, bandwidth=10.0, interconnect=5.0, cores="default")
 
