@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 from captioner_jax.config import Config
 from captioner_jax.errors import UserError
-from captioner_jax.planning.ahead import Phase, Program, TooLarge, compile_step, phases
+from captioner_jax.planning.ahead import Phase, compile_step, phases
 from captioner_jax.planning.chips import GIB, Chip
 from captioner_jax.planning.estimate import Roofline, Work
+from captioner_jax.planning.program import Program, TooLarge
 from captioner_jax.planning.slices import Slice, find_slices
 from captioner_jax.planning.vocabulary import words
 from captioner_jax.training.placement import chosen

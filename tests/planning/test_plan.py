@@ -12,8 +12,9 @@ from captioner_jax.config import Config, DataConfig, DevicesConfig, ModelConfig,
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.planning import slices
-from captioner_jax.planning.ahead import Phase, Program, _too_large, compile_step, phases
+from captioner_jax.planning.ahead import Phase, compile_step, phases
 from captioner_jax.planning.chips import CHIPS
+from captioner_jax.planning.program import Program, too_large
 from captioner_jax.planning.report import Row, cells, details, plan
 from captioner_jax.planning.slices import Slice, find_slices
 from tests.training.test_training import MODEL
@@ -85,9 +86,9 @@ def test_phases_of_a_run():
     ],
 )
 def test_what_does_not_fit_is_told_in_bytes(told):
-    assert _too_large(jax.errors.JaxRuntimeError(told)) == (33.5 * 2**30, 15.75 * 2**30)
+    assert too_large(jax.errors.JaxRuntimeError(told)) == (33.5 * 2**30, 15.75 * 2**30)
     with pytest.raises(jax.errors.JaxRuntimeError, match="another"):
-        _too_large(jax.errors.JaxRuntimeError("another mistake"))
+        too_large(jax.errors.JaxRuntimeError("another mistake"))
 
 
 @pytest.mark.parametrize(
