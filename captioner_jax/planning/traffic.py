@@ -26,7 +26,7 @@ def moved(text: str, rounds: int = 1) -> int:
 def _moved(operation: Operation, held: dict[str, Arrays]) -> int:
     result = held[operation.name]
     if operation.kind in COPIES:  # the result is what is copied, and the copy: as much is read as is written
-        return min(result.sizes) * sum(result.far)
+        return min(result.sizes, default=0) * sum(result.far)
     if operation.kind in STILL or operation.kind.endswith("-done"):
         return 0
     return sum(map(_far, (result, *(held[name] for name in operation.operands if name in held))))

@@ -23,6 +23,7 @@ ENTRY %main.9 (a: f32[100,7], b: f32[10]) -> f32[10] {
   %slice-done = f32[5,7]{1,0:T(8,128)S(1)} slice-done(%slice-start)
   %fusion.3 = bf16[6]{0:T(256)} fusion(%slice-done), kind=kLoop, calls=%fused_computation.1
   %copy-start = (bf16[6]{0:T(256)S(1)}, bf16[6]{0:T(256)}, u32[]{:S(2)}) copy-start(%fusion.3)
+  %copy-start.2 = (s32[]{:T(128)S(6)}, s32[]{:T(128)}, u32[]{:S(2)}) copy-start(%count)
   %while.1 = (s32[], f32[10]) while(%tuple.1), condition=%condition.1, body=%body.2
   ROOT %get-tuple-element.4 = f32[10]{0:T(128)} get-tuple-element(%while.1), index=1
 }
