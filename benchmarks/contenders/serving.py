@@ -24,14 +24,23 @@ class Task(NamedTuple):
 SIDE, CELLS, WIDTH, HEADS, FEED_FORWARD, LAYERS, VOCABULARY, TOKENS = 224, 49, 512, 8, 2048, 6, 10_000, 20
 
 
-def serve(versions: str, prepare: Callable[[Task], Callable[[], object]]) -> None:
-    """Tells the versions, then answers tasks until standard input ends. `prepare` makes a task's run, which blocks."""
+def serve(
+    about: object, prepare: Callable[[Task], Callable[[], object]], memory: Callable[[], float] | None = None
+) -> None:
+    """Tells about itself, then answers tasks until standard input ends. `prepare` makes a task's run, which blocks.
+
+    `memory` is what an accelerator has held at most, in MiB; without it, what the process has.
+    """
     prepare = functools.cache(prepare)
-    print(json.dumps(versions), flush=True)
+    print(json.dumps(about), flush=True)
     for line in sys.stdin:
         run = prepare(Task(*json.loads(line)))
         start, cpu = time.perf_counter(), time.process_time()
         run()
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-        megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps([seconds, cpu, megabytes]), flush=True)
+        print(json.dumps([seconds, cpu, (memory or resident)()]), flush=True)
+
+
+def resident() -> float:
+    """The most memory that this process has had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

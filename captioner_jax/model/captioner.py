@@ -7,6 +7,7 @@ from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import KeyValue
 from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.encoder import Encoder, make_encoder
+from captioner_jax.model.layers import Linear
 from captioner_jax.model.position import grid_sinusoids
 from captioner_jax.model.stages import Staged
 
@@ -22,7 +23,7 @@ class Captioner(nnx.Module):
         self.encoder = make_encoder(config.encoder, rngs=rngs)
         # A grid has few cells: most frequencies of the encoding hardly change across it, and the rest would be drowned.
         self.position_scale = config.position_scale
-        self.into_memory = nnx.Linear(self.encoder.channels, config.width, rngs=rngs)
+        self.into_memory = Linear(self.encoder.channels, config.width, rngs=rngs)
         self.decoder = Decoder(config, vocabulary, rngs=rngs)
 
     def see(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:

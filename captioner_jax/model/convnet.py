@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from captioner_jax.config import EncoderConfig
+from captioner_jax.model.layers import Linear
 
 # Sum and differences of red, green and blue, orthonormal: brightness, and the two opponent colours.
 OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]) / np.sqrt([[3], [2], [6]])
@@ -99,7 +100,7 @@ class Shrink(nnx.Module):
 
     def __init__(self, channels: int, into: int, *, rngs: nnx.Rngs):
         self.norm = group_norm(channels, rngs)
-        self.linear = nnx.Linear(4 * channels, into, rngs=rngs)
+        self.linear = Linear(4 * channels, into, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B Y X C"]) -> Float[Array, "B y x c"]:
         return self.linear(space_to_depth(jax.nn.relu(self.norm(x)), 2))

@@ -1,5 +1,7 @@
 """What the classic convolutional encoders are built of: convolution, batch normalisation, pooling."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -18,13 +20,14 @@ def convolve(
 ) -> Float[Array, "B y x D"]:
     """Padded with zeros by half the kernel on every side, whatever the stride, as PyTorch's networks are.
 
-    With a kernel of 1x1 it is a matrix product, which is faster on CPU written so; what a stride leaves out never
-    enters it.
+    With a kernel of 1x1 it is a matrix product, which is faster on CPU written so, with all cells in one axis for the
+    sake of its gradient (`layers.Linear`); what a stride leaves out never enters it.
     """
     kernel = kernel.astype(x.dtype)
     size = kernel.shape[0]
     if size == 1:
-        return jnp.einsum("byxc,cd->byxd", x[:, ::stride, ::stride], kernel[0, 0])
+        x = x[:, ::stride, ::stride]
+        return (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:-1], kernel.shape[-1])
     padding = [(size // 2, size // 2)] * 2
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
@@ -32,10 +35,20 @@ def convolve(
 
 
 def max_pool(x: Float[Array, "B Y X C"], size: int, *, stride: int, padding: int = 0) -> Float[Array, "B y x C"]:
-    """The largest of each window; windows may reach over the edges by `padding`."""
+    """The largest of each window; windows may reach over the edges by `padding`.
+
+    First over rows, then over columns, by comparing shifted copies: on CPU the gradient of that takes an eighth of the
+    time of `reduce_window`'s. Cells that are equally large share it.
+    """
     edges = [(0, 0), (padding, padding), (padding, padding), (0, 0)]
-    # The literal: JAX would not know the gradient if the least value came as an array.
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, size, size, 1), (1, stride, stride, 1), edges)
+    x = jnp.pad(x, edges, constant_values=-jnp.inf)
+    return _largest(_largest(x, 1, size, stride), 2, size, stride)
+
+
+def _largest(x: Float[Array, "B Y X C"], axis: int, size: int, stride: int) -> Float[Array, "B _ _ C"]:
+    """Of `size` neighbours along an axis."""
+    last = x.shape[axis] - size + 1
+    return functools.reduce(jnp.maximum, [jax.lax.slice_in_dim(x, i, last + i, stride, axis) for i in range(size)])
 
 
 class Conv(nnx.Module):

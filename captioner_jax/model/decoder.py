@@ -73,7 +73,8 @@ class Decoder(nnx.Module):
         x = dropout(self.words(inputs, jnp.arange(length)), self.dropout, rngs)
         for block, source in zip(self.blocks, memory, strict=True):
             x, _ = block(x, source, mask, rngs=rngs)
-        return self.logits(x)
+        # All captions as one long one, for the sake of the gradient by the embedding (`layers.Linear`).
+        return self.logits(x.reshape(1, -1, x.shape[-1])).reshape(*x.shape[:2], -1)
 
     def watched(
         self,

@@ -27,7 +27,7 @@ from captioner_jax.model.attention import (
     padding_mask,
     read,
 )
-from captioner_jax.model.layers import FeedForward, dropout
+from captioner_jax.model.layers import FeedForward, Linear, dropout
 
 
 class Looks(NamedTuple):
@@ -134,8 +134,8 @@ class WeightedBlock(CrossBlock):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         super().__init__(config, rngs=rngs)
-        self.w_f = nnx.Linear(config.width, config.width, use_bias=False, rngs=rngs)
-        self.w_t = nnx.Linear(config.width, config.width, rngs=rngs)
+        self.w_f = Linear(config.width, config.width, use_bias=False, rngs=rngs)
+        self.w_t = Linear(config.width, config.width, rngs=rngs)
 
     def fuse(self, seen: Float[Array, "BK T D"], x: Float[Array, "BK T D"]) -> Float[Array, "BK T D"]:
         """g F + (1 - g) T."""

@@ -1,4 +1,4 @@
-"""The two small pieces that every block shares: dropout and the position-wise feed-forward network."""
+"""The small pieces that blocks share: dropout, linear maps and the position-wise feed-forward network."""
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,24 @@ def dropout(x: Float[Array, "*shape"], rate: float, rngs: nnx.Rngs | None) -> Fl
     return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
 
 
+class Linear(nnx.Linear):
+    r"""$$x W + b$$ at all positions at once, as one matrix of them.
+
+    So the gradient by W is one product $X^\top G$; over several axes of positions XLA on CPU first makes a copy of G.
+    """
+
+    def __call__(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, inputs: Float[Array, "*positions C"]
+    ) -> Float[Array, "*positions D"]:
+        return super().__call__(inputs.reshape(-1, inputs.shape[-1])).reshape(*inputs.shape[:-1], self.out_features)
+
+
 class FeedForward(nnx.Module):
     r"""$$\mathrm{FFN}(x) = \max(0,\ x W_1 + b_1)\, W_2 + b_2$$ (Vaswani et al. 2017, equation 2)."""
 
     def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs):
-        self.linear_1 = nnx.Linear(width, hidden, rngs=rngs)
-        self.linear_2 = nnx.Linear(hidden, width, rngs=rngs)
+        self.linear_1 = Linear(width, hidden, rngs=rngs)
+        self.linear_2 = Linear(hidden, width, rngs=rngs)
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
         return self.linear_2(jax.nn.relu(self.linear_1(x)))

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from captioner_jax.config import EncoderConfig
 from captioner_jax.model.attention import MultiHeadAttention
 from captioner_jax.model.convnet import space_to_depth
+from captioner_jax.model.layers import Linear
 
 # Of the images that they were trained on.
 SIDE = 224
@@ -62,8 +63,8 @@ class EncoderBlock(nnx.Module):
         self.norm_1 = nnx.LayerNorm(size.width, epsilon=epsilon, rngs=rngs)
         self.attention = MultiHeadAttention(size.width, size.heads, bias=True, rngs=rngs)
         self.norm_2 = nnx.LayerNorm(size.width, epsilon=epsilon, rngs=rngs)
-        self.linear_1 = nnx.Linear(size.width, 4 * size.width, rngs=rngs)
-        self.linear_2 = nnx.Linear(4 * size.width, size.width, rngs=rngs)
+        self.linear_1 = Linear(size.width, 4 * size.width, rngs=rngs)
+        self.linear_2 = Linear(4 * size.width, size.width, rngs=rngs)
         self.activation = activation
 
     def __call__(self, z: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
@@ -92,7 +93,7 @@ class ViT(nnx.Module):
         spread = nnx.initializers.normal(0.02)
         self.patch = size.patch
         self.channels = size.width
-        self.patches = nnx.Linear(size.patch**2 * 3, size.width, use_bias=not is_clip, rngs=rngs)
+        self.patches = Linear(size.patch**2 * 3, size.width, use_bias=not is_clip, rngs=rngs)
         self.class_token = nnx.Param(spread(rngs.params(), (size.width,)))
         self.positions = nnx.Param(spread(rngs.params(), (1 + (SIDE // size.patch) ** 2, size.width)))
         self.norm_before = nnx.LayerNorm(size.width, epsilon=epsilon, rngs=rngs) if is_clip else None
