@@ -1,4 +1,4 @@
-"""The two small pieces that every block shares: dropout and the position-wise feed-forward network."""
+"""The small pieces that blocks share: normalisation, dropout and the position-wise feed-forward network."""
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,20 @@ def dropout(x: Float[Array, "*shape"], rate: float, rngs: nnx.Rngs | None) -> Fl
         return x
     keep = jax.random.bernoulli(rngs.dropout(), 1 - rate, x.shape)
     return jnp.where(keep, x / (1 - rate), jnp.zeros_like(x))
+
+
+class LayerNorm(nnx.LayerNorm):
+    """Each position's D features normalised (Ba, Kiros and Hinton 2016), in float32 whatever the type of x."""
+
+    def __call__(self, x: Float[Array, "*shape D"], *, mask: Array | None = None) -> Float[Array, "*shape D"]:
+        return super().__call__(x.astype(jnp.float32), mask=mask).astype(x.dtype)
+
+
+class GroupNorm(nnx.GroupNorm):
+    """Groups of channels normalised within an image (Wu and He 2018, "Group Normalization"), in float32 likewise."""
+
+    def __call__(self, x: Float[Array, "B y x C"], *, mask: Array | None = None) -> Float[Array, "B y x C"]:
+        return super().__call__(x.astype(jnp.float32), mask=mask).astype(x.dtype)
 
 
 class FeedForward(nnx.Module):
