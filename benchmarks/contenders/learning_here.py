@@ -60,7 +60,7 @@ TRAIN = TrainConfig(
     beta_2=BETA_2,
     weight_decay=WEIGHT_DECAY,
     clip=CLIP,
-    **({} if TYPE == "float32" else {"precision": TYPE}),
+    precision=TYPE,
 )
 
 

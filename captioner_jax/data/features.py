@@ -43,13 +43,13 @@ def cells_of(
     images: UInt8[Array, "B Y X 3"] | Float16[Array, "B _ _ _"] | Float32[Array, "B y x C"],
     preprocessing: Preprocessing,
     rngs: nnx.Rngs | None = None,
-) -> Float32[Array, "B y x C"]:
+) -> Float[Array, "B y x C"]:
     """What the encoder makes of pixels; or of features that were kept (float16); or made before (float32)."""
     match images.dtype:
         case jnp.uint8:
             return captioner.see(normalise(images, preprocessing), rngs)
         case jnp.float16:
-            return captioner.see_from(images.astype(jnp.float32), rngs)
+            return captioner.see_from(images, rngs)
         case _:
             return images
 

@@ -1,5 +1,6 @@
 """Captioner = encoder + decoder: an image becomes a memory of cells, and a caption is read off it word by word."""
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -15,8 +16,8 @@ from captioner_jax.model.stages import Staged
 class Captioner(nnx.Module):
     r"""$$p(w_1 \ldots w_T \mid I) = \prod_t p(w_t \mid w_1 \ldots w_{t-1}, I)$$ (Vinyals et al. 2015, equation 2).
 
-    Images are float32, scaled to [0,1] and normalised; what they are normalised by belongs to the weights and is kept
-    beside them.
+    Images are scaled to [0,1] and normalised; what they are normalised by belongs to the weights and is kept beside
+    them. Images and cells are taken in any type, and computed with in that of the matrices.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
@@ -26,9 +27,14 @@ class Captioner(nnx.Module):
         self.into_memory = Linear(self.encoder.channels, config.width, rngs=rngs)
         self.decoder = Decoder(config, vocabulary, rngs=rngs)
 
+    @property
+    def dtype(self) -> jnp.dtype:
+        """Of the matrices."""
+        return self.into_memory.kernel.dtype
+
     def see(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
         """The encoder's cells."""
-        return self.encoder(images, rngs)
+        return self.encoder(images.astype(self.dtype), rngs)
 
     def glance(self, images: Float[Array, "B Y X 3"]) -> Float[Array, "B _ _ _"]:
         """What an encoder that is frozen, or the frozen stages of one, make of images: the same again and again."""
@@ -37,14 +43,15 @@ class Captioner(nnx.Module):
 
     def see_from(self, glance: Float[Array, "B _ _ _"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]:
         """The encoder's cells, from what `glance` gave."""
-        cut = _where_cut(self.encoder)
+        cut, glance = _where_cut(self.encoder), glance.astype(self.dtype)
         return glance if cut is None else cut.upper(glance, rngs)
 
     def encode(self, cells: Float[Array, "B y x C"]) -> Float[Array, "B S D"]:
         """The memory: S = y * x cells of width D, row by row, each with its place added."""
-        cells = self.into_memory(cells)
+        cells = self.into_memory(cells.astype(self.dtype))
         batch, height, width, channels = cells.shape
-        cells = cells + self.position_scale * grid_sinusoids(height, width, channels)[None]
+        places = self.position_scale * grid_sinusoids(height, width, channels)
+        cells = cells + places[None].astype(cells.dtype)
         return cells.reshape(batch, height * width, channels)
 
     def memory(self, cells: Float[Array, "B y x C"], rngs: nnx.Rngs | None = None) -> list[KeyValue]:

@@ -10,7 +10,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from captioner_jax.config import EncoderConfig
-from captioner_jax.model.layers import Linear
+from captioner_jax.model.layers import GroupNorm, Linear
+from captioner_jax.model.rematerialisation import Stack
 
 # Sum and differences of red, green and blue, orthonormal: brightness, and the two opponent colours.
 OPPONENT = np.array([[1, 1, 1], [1, -1, 0], [1, 1, -2]]) / np.sqrt([[3], [2], [6]])
@@ -65,7 +66,7 @@ def space_to_depth(x: Float[Array, "B Y X C"], block: int) -> Float[Array, "B y 
     return x.transpose(0, 1, 3, 2, 4, 5).reshape(images, height // block, width // block, -1)
 
 
-def group_norm(channels: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
+def group_norm(channels: int, rngs: nnx.Rngs) -> GroupNorm:
     """Groups of 16 channels are normalised within an image (Wu and He 2018, "Group Normalization").
 
     So an image's features depend on no other image and on no running statistics. Raises ValueError where `channels`
@@ -73,7 +74,7 @@ def group_norm(channels: int, rngs: nnx.Rngs) -> nnx.GroupNorm:
     """
     if channels % 16:
         raise ValueError(f"{channels} channels do not divide into groups of 16")
-    return nnx.GroupNorm(channels, num_groups=channels // 16, rngs=rngs)
+    return GroupNorm(channels, num_groups=channels // 16, rngs=rngs)
 
 
 class ResidualBlock(nnx.Module):
@@ -106,7 +107,7 @@ class Shrink(nnx.Module):
         return self.linear(space_to_depth(jax.nn.relu(self.norm(x)), 2))
 
 
-class ConvNet(nnx.Module):
+class ConvNet(Stack):
     """A strided convolution, then a stage of residual blocks for each of the widths, the grid halved between stages.
 
     What comes out is normalised over the image and rectified, so that cells of plain background stay small. Normalised
@@ -134,5 +135,5 @@ class ConvNet(nnx.Module):
         """The same in training (`rngs`) as elsewhere."""
         x = self.stem(images)
         for layer in self.layers:
-            x = layer(x)
+            x = self.through(type(layer).__call__, layer, x)
         return jax.nn.relu(self.norm(x))

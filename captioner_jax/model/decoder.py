@@ -10,8 +10,9 @@ from jaxtyping import Array, Bool, Float, Int
 from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import KeyValue, causal_mask, padding_mask
 from captioner_jax.model.fusion import Looks, make_block
-from captioner_jax.model.layers import dropout
+from captioner_jax.model.layers import LayerNorm, dropout
 from captioner_jax.model.position import sinusoids
+from captioner_jax.model.rematerialisation import Stack
 
 # An int, or an expression where an export leaves the size open.
 Size = Any
@@ -34,21 +35,21 @@ class Cache(NamedTuple):
         return self._replace(past=jnp.take_along_axis(self.past, parents[:, :, None], axis=1))
 
 
-class Decoder(nnx.Module):
+class Decoder(Stack):
     """Word embedding, L blocks, and the same embedding as output matrix (Vaswani et al. 2017, section 3.4)."""
 
     def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
         spread = nnx.initializers.normal(stddev=config.width**-0.5)
         self.embed = nnx.Embed(vocabulary, config.width, embedding_init=spread, rngs=rngs)
         self.blocks = nnx.List([make_block(config, rngs=rngs) for _ in range(config.layers)])
-        self.norm = nnx.LayerNorm(config.width, rngs=rngs)
+        self.norm = LayerNorm(config.width, rngs=rngs)
         self.dropout = config.dropout
 
     def project(self, memory: Float[Array, "B S D"], rngs: nnx.Rngs | None = None) -> list[KeyValue]:
         """The memory's keys and values for each layer: once an image, whatever is decoded from it."""
         layers = []
         for block in self.blocks:
-            cells, memory = block.meet(memory, rngs)
+            cells, memory = self.through(type(block).meet, block, memory, rngs)
             layers.append(cells)
         return layers
 
@@ -56,7 +57,7 @@ class Decoder(nnx.Module):
         """Room for `groups` of so many captions each, of up to `length` positions."""
         _, heads, head_size = self.blocks[0].self_attention.w_k.shape
         room = length * sequences
-        zeros = jnp.zeros((groups, heads, room, head_size), jnp.float32)
+        zeros = jnp.zeros((groups, heads, room, head_size), self.embed.embedding.dtype)
         past = jnp.zeros((groups, sequences, room), bool)
         return Cache([KeyValue(zeros, zeros) for _ in self.blocks], past, jnp.asarray(0, jnp.int32))
 
@@ -72,7 +73,7 @@ class Decoder(nnx.Module):
         mask = causal_mask(length) & padding_mask(is_word)
         x = dropout(self.words(inputs, jnp.arange(length)), self.dropout, rngs)
         for block, source in zip(self.blocks, memory, strict=True):
-            x, _ = block(x, source, mask, rngs=rngs)
+            x, _ = self.through(type(block).__call__, block, x, source, mask, rngs=rngs)
         # All captions as one long one, for the sake of the gradient by the embedding (`layers.Linear`).
         return self.logits(x.reshape(1, -1, x.shape[-1])).reshape(*x.shape[:2], -1)
 
@@ -116,10 +117,12 @@ class Decoder(nnx.Module):
         return self.logits(x), Cache(layers, past, cache.length + 1)
 
     def logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
-        r"""$$\mathrm{norm}(x)\, E^\top$$ (Vaswani et al. 2017, section 3.4)."""
-        return jnp.einsum("btd,vd->btv", self.norm(x), self.embed.embedding[...])
+        r"""$$\mathrm{norm}(x)\, E^\top$$ (Vaswani et al. 2017, section 3.4), in float32 for the softmax to come."""
+        embedding = self.embed.embedding[...]
+        return jnp.einsum("btd,vd->btv", self.norm(x), embedding, preferred_element_type=jnp.float32)
 
     def words(self, ids: Int[Array, "B T"], positions: Int[Array, " T"]) -> Float[Array, "B T D"]:
         r"""$$E_{w}\sqrt{D} + PE_{pos}$$ (Vaswani et al. 2017, sections 3.4 and 3.5)."""
         width = self.embed.features
-        return self.embed(ids) * math.sqrt(width) + sinusoids(positions, width)[None]
+        x = jnp.take(self.embed.embedding[...], ids, axis=0) * math.sqrt(width)
+        return x + sinusoids(positions, width)[None].astype(x.dtype)

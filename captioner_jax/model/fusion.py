@@ -27,7 +27,7 @@ from captioner_jax.model.attention import (
     padding_mask,
     read,
 )
-from captioner_jax.model.layers import FeedForward, Linear, dropout
+from captioner_jax.model.layers import FeedForward, LayerNorm, Linear, dropout
 
 
 class Looks(NamedTuple):
@@ -54,11 +54,11 @@ class CrossBlock(nnx.Module):
     """Self-attention, cross-attention, feed-forward, each added to what it read (Vaswani et al. 2017, section 3.1)."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.norm_1 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.norm_1 = LayerNorm(config.width, rngs=rngs)
         self.self_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
-        self.norm_2 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.norm_2 = LayerNorm(config.width, rngs=rngs)
         self.cross_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
-        self.norm_3 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.norm_3 = LayerNorm(config.width, rngs=rngs)
         self.mlp = FeedForward(config.width, config.feed_forward, rngs=rngs)
         self.dropout = config.dropout
 
@@ -168,9 +168,9 @@ class ConcatBlock(nnx.Module):
     """
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.norm_1 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.norm_1 = LayerNorm(config.width, rngs=rngs)
         self.self_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
-        self.norm_2 = nnx.LayerNorm(config.width, rngs=rngs)
+        self.norm_2 = LayerNorm(config.width, rngs=rngs)
         self.mlp = FeedForward(config.width, config.feed_forward, rngs=rngs)
         self.dropout = config.dropout
 

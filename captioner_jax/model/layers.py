@@ -1,4 +1,4 @@
-"""The small pieces that blocks share: dropout, linear maps and the position-wise feed-forward network."""
+"""The small pieces that blocks share: normalisation, dropout, linear maps, the position-wise feed-forward network."""
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,20 @@ class Linear(nnx.Linear):
         self, inputs: Float[Array, "*positions C"]
     ) -> Float[Array, "*positions D"]:
         return super().__call__(inputs.reshape(-1, inputs.shape[-1])).reshape(*inputs.shape[:-1], self.out_features)
+
+
+class LayerNorm(nnx.LayerNorm):
+    """Each position's D features normalised (Ba, Kiros and Hinton 2016), in float32 whatever the type of x."""
+
+    def __call__(self, x: Float[Array, "*shape D"], *, mask: Array | None = None) -> Float[Array, "*shape D"]:
+        return super().__call__(x.astype(jnp.float32), mask=mask).astype(x.dtype)
+
+
+class GroupNorm(nnx.GroupNorm):
+    """Groups of channels normalised within an image (Wu and He 2018, "Group Normalization"), in float32 likewise."""
+
+    def __call__(self, x: Float[Array, "B y x C"], *, mask: Array | None = None) -> Float[Array, "B y x C"]:
+        return super().__call__(x.astype(jnp.float32), mask=mask).astype(x.dtype)
 
 
 class FeedForward(nnx.Module):

@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from captioner_jax.config import EncoderConfig
+from captioner_jax.model.rematerialisation import Stack
 
 Row = TypeVar("Row")
 
@@ -20,7 +21,7 @@ def first_stages(table: Sequence[Row], config: EncoderConfig) -> Sequence[Row]:
     return table[: config.ends_after]
 
 
-class Staged(nnx.Module):
+class Staged(Stack):
     """A network of stages; `frozen_stages` of them, the first ones with all that lies below, are no longer learned.
 
     In training, where there are `rngs`, batch norms that are trained learn their statistics.
@@ -69,7 +70,8 @@ class Staged(nnx.Module):
 
     def _from(self, first: int, x: Float[Array, "B _ _ _"], rngs: nnx.Rngs | None) -> list[Float[Array, "B _ _ _"]]:
         """What stage `first`, which takes x, and each after it give."""
-        given = [self.stage(first, x, rngs)]
+        given = [self.through(type(self).stage, self, first, x, rngs)]
         for i in range(first + 1, self.depth):
-            given.append(self.stage(i, self.onward(i - 1, given[-1], rngs), rngs))
+            x = self.onward(i - 1, given[-1], rngs)
+            given.append(self.through(type(self).stage, self, i, x, rngs))
         return given

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 from captioner_jax.config import EncoderConfig
 from captioner_jax.model.attention import MultiHeadAttention
 from captioner_jax.model.convnet import space_to_depth
-from captioner_jax.model.layers import Linear
+from captioner_jax.model.layers import LayerNorm, Linear
+from captioner_jax.model.rematerialisation import Stack
 
 # Of the images that they were trained on.
 SIDE = 224
@@ -60,9 +61,9 @@ class EncoderBlock(nnx.Module):
         *,
         rngs: nnx.Rngs,
     ):
-        self.norm_1 = nnx.LayerNorm(size.width, epsilon=epsilon, rngs=rngs)
+        self.norm_1 = LayerNorm(size.width, epsilon=epsilon, rngs=rngs)
         self.attention = MultiHeadAttention(size.width, size.heads, bias=True, rngs=rngs)
-        self.norm_2 = nnx.LayerNorm(size.width, epsilon=epsilon, rngs=rngs)
+        self.norm_2 = LayerNorm(size.width, epsilon=epsilon, rngs=rngs)
         self.linear_1 = Linear(size.width, 4 * size.width, rngs=rngs)
         self.linear_2 = Linear(4 * size.width, size.width, rngs=rngs)
         self.activation = activation
@@ -73,7 +74,7 @@ class EncoderBlock(nnx.Module):
         return z + self.linear_2(self.activation(self.linear_1(self.norm_2(z))))
 
 
-class ViT(nnx.Module):
+class ViT(Stack):
     r"""$$z_0 = [x_{class};\ x_1 E;\ \ldots;\ x_S E] + E_{pos}$$ (Dosovitskiy et al. 2020, equation 1), then blocks.
 
     The cells are what becomes of the patches x_s; the class token is only looked at. `vit_*` normalise the cells after
@@ -96,11 +97,11 @@ class ViT(nnx.Module):
         self.patches = Linear(size.patch**2 * 3, size.width, use_bias=not is_clip, rngs=rngs)
         self.class_token = nnx.Param(spread(rngs.params(), (size.width,)))
         self.positions = nnx.Param(spread(rngs.params(), (1 + (SIDE // size.patch) ** 2, size.width)))
-        self.norm_before = nnx.LayerNorm(size.width, epsilon=epsilon, rngs=rngs) if is_clip else None
+        self.norm_before = LayerNorm(size.width, epsilon=epsilon, rngs=rngs) if is_clip else None
         activation = quick_gelu if is_clip else gelu
         self.blocks = nnx.List([EncoderBlock(size, activation, epsilon, rngs=rngs) for _ in range(layers)])
         is_whole = layers == size.layers and not is_clip
-        self.norm = nnx.LayerNorm(size.width, epsilon=epsilon, rngs=rngs) if is_whole else None
+        self.norm = LayerNorm(size.width, epsilon=epsilon, rngs=rngs) if is_whole else None
 
     def stages(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> list[Float[Array, "B y x C"]]:
         """The cells after each block, the last ones normalised where `__call__` does so; the same in training.
@@ -115,7 +116,7 @@ class ViT(nnx.Module):
         z = z if self.norm_before is None else self.norm_before(z)
         cells = []
         for block in self.blocks:
-            z = block(z)
+            z = self.through(EncoderBlock.__call__, block, z)
             cells.append(z[:, 1:].reshape(grid))
         return cells if self.norm is None else [*cells[:-1], self.norm(cells[-1])]
 

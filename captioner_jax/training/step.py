@@ -15,6 +15,8 @@ from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.precision import in_bfloat16
+from captioner_jax.model.rematerialisation import rematerialise
 from captioner_jax.text.special import PAD
 from captioner_jax.training.gradients import norms_by_group
 from captioner_jax.training.learning import Path, divided, in_encoder, in_stages, is_statistic, joined
@@ -135,13 +137,17 @@ def make_train_step(
         learned: Parameters, others: Parameters, batch: Batch, objective: Objective, whole: Counts, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Parameters]]:
         """The batch's share of the objective; of what that tells; and all variables, statistics counted on."""
-        captioner = nnx.merge(graphdef, joined(learned, others))
+        variables = joined(learned, others)
+        captioner = nnx.merge(graphdef, in_bfloat16(variables) if config.precision == "bfloat16" else variables)
         devices.share_statistics(captioner)
+        if config.remat:
+            rematerialise(captioner)
         rngs = nnx.Rngs(dropout=key) if encoder_learns else None
         cells = cells_of(captioner, jnp.asarray(batch.images), preprocessing, rngs)
         cells = cells if encoder_learns else jax.lax.stop_gradient(cells)
         loss, told = objective(captioner, cells, batch, whole, key)
-        return loss, (told, divided(nnx.to_pure_dict(nnx.state(captioner)), is_learned)[1])
+        counted, _ = divided(nnx.to_pure_dict(nnx.state(captioner)), is_statistic)
+        return loss, (told, joined(counted, others))
 
     def train_step(state: TrainState, batch: Batch, objective: Objective) -> tuple[TrainState, Metrics]:
         key = devices.own_key(jax.random.fold_in(jax.random.key(config.seed), state.step))

@@ -77,8 +77,10 @@ def self_critical(devices):
 def main(file):
     goal = CrossEntropy(0.1)
     muon = make_optimizer(dataclasses.replace(TRAIN, matrix_learning_rate=0.02))
+    lean, sgd = dataclasses.replace(TRAIN, precision="bfloat16", remat=True), optax.sgd(0.1, 0.9)
     found = {
-        "sgd": {name: two_steps(devices, goal, optax.sgd(0.1, 0.9)) for name, devices in FORMS.items()},
+        "sgd": {name: two_steps(devices, goal, sgd) for name, devices in FORMS.items()},
+        "lean": {name: two_steps(FORMS[name], goal, sgd, train=lean) for name in ("one", "both", "pmap")},
         "muon": {name: two_steps(FORMS[name], goal, muon) for name in ("one", "both")},
         "self_critical": {name: self_critical(FORMS[name]) for name in ("one", "tensor")},
     }

@@ -143,9 +143,12 @@ def greedy_worth(captioner):
     return Table()(written.tokens, jnp.arange(2)).mean()
 
 
-@pytest.mark.parametrize("settings", [{}, {"written_by": "beams"}, {"cross_entropy": 0.2, "entropy": 0.01}])
-def test_training_finds_the_captions_of_greatest_reward(captioner, settings):
-    train = TrainConfig(steps=60, warmup=1, learning_rate=0.01)
+@pytest.mark.parametrize(
+    ("settings", "precision"),
+    [({}, "float32"), ({"written_by": "beams"}, "bfloat16"), ({"cross_entropy": 0.2, "entropy": 0.01}, "float32")],
+)
+def test_training_finds_the_captions_of_greatest_reward(captioner, settings, precision):
+    train = TrainConfig(steps=60, warmup=1, learning_rate=0.01, precision=precision)
     graphdef, parameters = split(captioner)
     goal = SelfCritical(Table(), SelfCriticalConfig(**settings), T)
     state = first_state(jax.tree.map(jnp.copy, parameters), make_optimizer(train), train)

@@ -129,6 +129,26 @@ def test_a_batch_in_parts_is_the_batch():
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
+def test_bfloat16_gives_float32s_step_but_for_its_rounding():
+    """Numbers are rounded by 2^-9 of them at most, some hundred times on the way to a gradient: by chance that makes
+    ten times as much, and sixteen are allowed. The loss is a mean, in which they cancel. Also of a batch in parts.
+    """
+    rows, found = batch(captions=2, images=6), []
+    for precision, accumulate in (("float32", 1), ("bfloat16", 3)):
+        train = TrainConfig(steps=10, warmup=0, batch_size=6, precision=precision, accumulate=accumulate)
+        graphdef, parameters = nnx.split(Captioner(MODEL, V, rngs=nnx.Rngs(0)))
+        momentum = optax.sgd(0.1, 0.9)
+        state = first_state(nnx.to_pure_dict(parameters), momentum, train)
+        after, metrics = make_train_step(graphdef, momentum, HOW, train, CrossEntropy())(state, rows)
+        assert {leaf.dtype.name for leaf in jax.tree.leaves((after, metrics.loss))} == {"float32", "int32"}
+        found.append((metrics.loss, after.optimizer))
+    (loss, gradients), (rounded_loss, rounded) = found
+    np.testing.assert_allclose(rounded_loss, loss, rtol=2**-9)
+    error = optax.tree.norm(jax.tree.map(jnp.subtract, rounded, gradients)) / optax.tree.norm(gradients)
+    assert 2**-12 < error < 16 * 2**-9
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
 def test_the_average_is_of_the_weights_after_each_step():
     train = TrainConfig(steps=10, warmup=0, ema_decay=0.3)
     _, state, step = begin(train)
