@@ -69,12 +69,22 @@ class Decoder(Stack):
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "BK T V"]:
         """Logits of the word that follows each position, from the words up to it; padding is looked at by none."""
+        return self.logits(self.read(inputs, is_word, memory, rngs))
+
+    def read(
+        self,
+        inputs: Int[Array, "BK T"],
+        is_word: Bool[Array, "BK T"],
+        memory: list[KeyValue],
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "BK T D"]:
+        """What the blocks make of words, before it is turned to logits."""
         length = inputs.shape[1]
         mask = causal_mask(length) & padding_mask(is_word)
         x = dropout(self.words(inputs, jnp.arange(length)), self.dropout, rngs)
         for block, source in zip(self.blocks, memory, strict=True):
             x, _ = self.through(type(block).__call__, block, x, source, mask, rngs=rngs)
-        return self.logits(x)
+        return x
 
     def watched(
         self,
