@@ -203,7 +203,7 @@ class TrainConfig:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of what is computed in a step; parameters, gradients, optimizer, softmax, normalisation and loss are float32."""
     remat: bool = False
-    """Compute each block again on the way back, in place of keeping what it computed: less memory, more time."""
+    """Compute blocks, and logits by parts, again on the way back, in place of keeping them: less memory, more time."""
     learning_rate: Annotated[float, Gt(0)] = 2e-3
     """At its height, after the warm-up; of AdamW."""
     matrix_learning_rate: Annotated[float, Gt(0)] | None = None

@@ -69,13 +69,22 @@ class Decoder(Stack):
         rngs: nnx.Rngs | None = None,
     ) -> Float[Array, "BK T V"]:
         """Logits of the word that follows each position, from the words up to it; padding is looked at by none."""
+        return self.all_logits(self.read(inputs, is_word, memory, rngs))
+
+    def read(
+        self,
+        inputs: Int[Array, "BK T"],
+        is_word: Bool[Array, "BK T"],
+        memory: list[KeyValue],
+        rngs: nnx.Rngs | None = None,
+    ) -> Float[Array, "BK T D"]:
+        """What the blocks make of words, before it is turned to logits."""
         length = inputs.shape[1]
         mask = causal_mask(length) & padding_mask(is_word)
         x = dropout(self.words(inputs, jnp.arange(length)), self.dropout, rngs)
         for block, source in zip(self.blocks, memory, strict=True):
             x, _ = self.through(type(block).__call__, block, x, source, mask, rngs=rngs)
-        # All captions as one long one, for the sake of the gradient by the embedding (`layers.Linear`).
-        return self.logits(x.reshape(1, -1, x.shape[-1])).reshape(*x.shape[:2], -1)
+        return x
 
     def watched(
         self,
@@ -120,6 +129,10 @@ class Decoder(Stack):
         r"""$$\mathrm{norm}(x)\, E^\top$$ (Vaswani et al. 2017, section 3.4), in float32 for the softmax to come."""
         embedding = self.embed.embedding[...]
         return jnp.einsum("btd,vd->btv", self.norm(x), embedding, preferred_element_type=jnp.float32)
+
+    def all_logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        """The same of all captions as one long one, for the sake of the gradient by the embedding (`layers.Linear`)."""
+        return self.logits(x.reshape(1, -1, x.shape[-1])).reshape(*x.shape[:2], -1)
 
     def words(self, ids: Int[Array, "B T"], positions: Int[Array, " T"]) -> Float[Array, "B T D"]:
         r"""$$E_{w}\sqrt{D} + PE_{pos}$$ (Vaswani et al. 2017, sections 3.4 and 3.5)."""

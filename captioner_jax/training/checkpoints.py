@@ -1,8 +1,12 @@
 """Checkpoints of a run, by Orbax: written in the background, whole or not at all, the newest few kept."""
 
+import contextlib
 import dataclasses
 import json
 import logging
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -64,7 +68,8 @@ class Checkpoints:
 
     def __init__(self, config: Config):
         """Makes the run's folder if need be. Raises UserError where nothing can be written there."""
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells of every step it takes
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every step; of what fails, we do
+        self.folder = config.folder
         self.best = Best(float("-inf"), 0)
         try:
             _folder(config).mkdir(parents=True, exist_ok=True)
@@ -91,11 +96,15 @@ class Checkpoints:
         return patience is not None and self.best.fruitless >= patience
 
     def save(self, state: TrainState) -> None:
-        """Begins to write; returns as soon as the state may be changed again."""
+        """Begins to write; returns as soon as the state may be changed again.
+
+        Raises UserError where this checkpoint, or the one before, cannot be written.
+        """
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(vars(state)), best=ocp.args.JsonSave(self.best._asdict())
         )
-        self.manager.save(int(state.step), args=items)
+        with self._writing():
+            self.manager.save(int(state.step), args=items)
 
     def restore(self, like: TrainState) -> TrainState:
         """The newest state, in the shapes and places of `like`; `best` becomes what it was then.
@@ -125,12 +134,31 @@ class Checkpoints:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Waits for what is being written."""
-        self.manager.close()
+        """Waits for what is being written. Raises UserError where that fails."""
+        with self._writing():
+            self.manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # ValueError is TensorStore's
+            raise UserError(
+                f"{self.folder}: a checkpoint cannot be written: {_reason(error)}. "
+                "Those before it are unharmed: make room there, and go on with --resume"
+            ) from error
 
 
 def _folder(config: Config) -> Path:
     return config.folder.absolute() / "checkpoints"
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Of a write that failed; TensorStore gives the system's number for it, at the end of a long story."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    number = re.search(r"os_error_code='(\d+)'", str(error))
+    return os.strerror(int(number[1])) if number else str(error)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

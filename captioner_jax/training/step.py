@@ -20,7 +20,7 @@ from captioner_jax.model.rematerialisation import rematerialise
 from captioner_jax.text.special import PAD
 from captioner_jax.training.gradients import norms_by_group
 from captioner_jax.training.learning import Path, divided, in_encoder, in_stages, is_statistic, joined
-from captioner_jax.training.loss import masked_sum, token_losses
+from captioner_jax.training.loss import masked_sum, sum_by_parts, token_losses
 from captioner_jax.training.placement import ONE_DEVICE, Placement
 
 Parameters = dict[Any, Any]
@@ -243,8 +243,11 @@ def caption_loss(
     """The sum of the losses of the words of G captions an image, and their number; dropout if `rngs`."""
     tokens = tokens.reshape(-1, tokens.shape[-1])
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    logits = captioner.decoder(inputs, inputs != PAD, captioner.memory(cells, rngs), rngs)
-    return masked_sum(token_losses(logits, targets, smoothing), targets != PAD)
+    is_word, decoder = targets != PAD, captioner.decoder
+    x = decoder.read(inputs, inputs != PAD, captioner.memory(cells, rngs), rngs)
+    if decoder.recomputes:
+        return sum_by_parts(decoder.logits, x, targets, is_word, smoothing), is_word.sum().astype(jnp.float32)
+    return masked_sum(token_losses(decoder.all_logits(x), targets, smoothing), is_word)
 
 
 def moved_by(config: TrainConfig, frozen_stages: int) -> Callable[[Path], bool]:

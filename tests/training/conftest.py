@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.training.running import Runs, ended
+from tests.training.running import Runs
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +13,6 @@ def runs(tmp_path_factory):
 @pytest.fixture(scope="session")
 def undisturbed(runs):
     """Its losses."""
-    code, _, err = ended(runs.start("undisturbed"))
+    code, _, err = runs.start("undisturbed").ended()
     assert code == 0, err
     return runs.losses("undisturbed")

@@ -1,20 +1,68 @@
-"""Runs of train.py as programs of their own, on pictures of one colour."""
+"""Runs of train.py as processes of their own, on pictures of one colour.
+
+They are forked from a process that has imported everything and computed nothing, since imports take most of so short a
+run.
+"""
 
 import json
+import multiprocessing
 import os
-import subprocess
 import sys
+import time
+from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import jax
 import numpy as np
 
+import train
 from tests.data.making import colour_folder
 from tests.test_programs import SMALL
 
-ROOT = Path(__file__).parents[2]
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.training.running"])
 STEPS = 60
 # A line of progress for each step.
 EVERY_STEP = ["--train.log-every", "1", "--train.evaluate-every", "1000", "--train.steps", str(STEPS)]
+
+
+class Run:
+    """One process of train.py."""
+
+    def __init__(self, folder: Path, arguments: list[str], devices: int):
+        number = time.monotonic_ns()
+        self.out, self.err = folder / f"{number}.out", folder / f"{number}.err"
+        self.process: ForkServerProcess = FORKS.Process(
+            target=_train, args=(arguments, devices, folder / "cache", self.out, self.err)
+        )
+        self.process.start()
+
+    def ended(self, timeout: float = 200) -> tuple[int | None, str, str]:
+        """Exit code (of a signal: minus its number), and what was written, when it has come to its end."""
+        self.process.join(timeout)
+        assert not self.process.is_alive()
+        return self.process.exitcode, self.out.read_text(), self.err.read_text()
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Waits while it runs."""
+        while not condition():
+            assert self.process.is_alive(), self.ended()
+            time.sleep(0.005)
+
+    def kill(self) -> None:
+        """By SIGKILL, and waits until it is gone."""
+        self.process.kill()
+        self.process.join()
+
+
+def _train(arguments: list[str], devices: int, cache: Path, out: Path, err: Path) -> None:
+    """What a process does."""
+    for stream, file in ((sys.stdout, out), (sys.stderr, err)):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream.fileno())
+    jax.config.update("jax_num_cpu_devices", devices)
+    jax.config.update("jax_compilation_cache_dir", str(cache))
+    sys.exit(train.main(arguments))
 
 
 class Runs:
@@ -25,15 +73,8 @@ class Runs:
         self.folder = folder
         self.options = [*data, "--runs", str(folder), *SMALL, *EVERY_STEP]
 
-    def start(self, name: str, *options: str, devices: int = 1) -> subprocess.Popen[str]:
-        environment = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-            "JAX_COMPILATION_CACHE_DIR": str(self.folder / "cache"),
-        }
-        program = [sys.executable, str(ROOT / "train.py"), "--name", name, *self.options, *options]
-        return subprocess.Popen(
-            program, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=self.folder
-        )
+    def start(self, name: str, *options: str, devices: int = 1) -> "Run":
+        return Run(self.folder, ["--name", name, *self.options, *options], devices)
 
     def losses(self, name: str) -> dict[int, float]:
         """Of each step, as it was told last."""
@@ -46,11 +87,15 @@ class Runs:
         folder = self.folder / name / "checkpoints"
         return {int(path.name) for path in folder.iterdir() if path.name.isdigit()} if folder.exists() else set()
 
+    def is_saving(self, name: str) -> bool:
+        """Is there a checkpoint that is not whole?"""
+        return any((self.folder / name / "checkpoints").glob("*.orbax-checkpoint-tmp"))
 
-def ended(process: subprocess.Popen[str], timeout: float = 200) -> tuple[int, str, str]:
-    """Exit code, and what was written, when it has come to its end."""
-    out, err = process.communicate(timeout=timeout)
-    return process.returncode, out, err
+
+def bit_for_bit(found: dict[int, float], expected: dict[int, float]) -> None:
+    """Of the steps that were told of; the first after a resumption is not."""
+    assert found.items() <= expected.items()
+    assert found[STEPS] == expected[STEPS]
 
 
 def near(found: dict[int, float], expected: dict[int, float]) -> None:

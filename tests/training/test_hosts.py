@@ -1,8 +1,6 @@
 """Several processes that train together, on one machine."""
 
-import signal
 import socket
-import time
 
 import pytest
 
@@ -10,7 +8,7 @@ import train
 from captioner_jax.config import DevicesConfig
 from captioner_jax.errors import UserError
 from captioner_jax.training import hosts
-from tests.training.running import STEPS, ended, near
+from tests.training.running import STEPS, bit_for_bit, near
 
 
 def start_two(runs, name, *options):
@@ -21,10 +19,17 @@ def start_two(runs, name, *options):
     return [runs.start(name, *told, "--devices.process", str(i), *options) for i in range(2)]
 
 
+@pytest.fixture(scope="module")
+def two(runs):
+    """What two processes write that nothing disturbs."""
+    both = [run.ended() for run in start_two(runs, "two", "--devices.fsdp")]
+    assert [code for code, _, _ in both] == [0, 0], both
+    return [out for _, out, _ in both]
+
+
 @pytest.mark.slow
-def test_two_processes_have_the_losses_of_one_and_the_first_tells(runs, undisturbed):
-    (code, out, err), (other_code, other_out, other_err) = map(ended, start_two(runs, "two", "--devices.fsdp"))
-    assert (code, other_code) == (0, 0), err + other_err
+def test_two_processes_have_the_losses_of_one_and_the_first_tells(runs, two, undisturbed):
+    out, other_out = two
     near(runs.losses("two"), undisturbed)
     assert "cpu: a mesh of 2 data x 1 model, with fsdp" in out
     assert "step" in out
@@ -35,27 +40,38 @@ def test_two_processes_have_the_losses_of_one_and_the_first_tells(runs, undistur
 @pytest.mark.slow
 def test_where_one_is_killed_the_other_stops_with_a_message_and_fewer_go_on(runs, undisturbed):
     first, second = start_two(runs, "one_killed")
-    while 20 not in runs.checkpoints("one_killed"):
-        assert first.poll() is None
-        time.sleep(0.02)
+    first.until(lambda: 20 in runs.checkpoints("one_killed"))
     second.kill()
-    code, _, err = ended(first, timeout=120)
-    second.communicate()
+    code, _, err = first.ended(timeout=120)
     assert code == train.RESTART
     assert "error: host 0 cannot go on with the others" in err
-    code, _, err = ended(runs.start("one_killed", "--resume"))
+    code, _, err = runs.start("one_killed", "--resume").ended()
     assert code == 0, err
     near(runs.losses("one_killed"), undisturbed)
 
 
 @pytest.mark.slow
+def test_kills_of_both_change_no_loss(runs, two):
+    """The second time in the middle of writing a checkpoint."""
+    for kill in range(2):
+        both = start_two(runs, "both_killed", "--devices.fsdp", "--begin-or-resume", "--train.checkpoint-every", "5")
+        both[0].until(lambda kill=kill: 15 * (kill + 1) in runs.checkpoints("both_killed"))
+        if kill:
+            both[0].until(lambda: runs.is_saving("both_killed"))
+        for run in both:
+            run.kill()
+    for run in start_two(runs, "both_killed", "--devices.fsdp", "--resume"):
+        code, _, err = run.ended()
+        assert code == 0, err
+    bit_for_bit(runs.losses("both_killed"), runs.losses("two"))
+
+
+@pytest.mark.slow
 def test_a_sigterm_to_one_ends_both_after_the_same_step(runs):
     both = start_two(runs, "both_terminated")
-    while not runs.losses("both_terminated"):
-        assert both[0].poll() is None
-        time.sleep(0.02)
-    both[1].send_signal(signal.SIGTERM)
-    for code, _, err in map(ended, both):
+    both[0].until(lambda: runs.losses("both_terminated"))
+    both[1].process.terminate()
+    for code, _, err in (run.ended() for run in both):
         assert code == train.RESTART, err
         assert "a SIGTERM has ended training early" in err
     assert max(runs.checkpoints("both_terminated")) < STEPS

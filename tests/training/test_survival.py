@@ -1,9 +1,10 @@
 """Runs that are ended from without, and go on as if nothing had been."""
 
+import contextlib
 import dataclasses
 import json
 import random
-import signal
+import resource
 import time
 
 import jax.numpy as jnp
@@ -15,65 +16,71 @@ from captioner_jax.errors import UserError
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.step import first_state
-from tests.training.running import STEPS, ended, near
+from tests.training.running import STEPS, bit_for_bit, near
 
-KILLS = 4
-
-
-def bit_for_bit(found, expected):
-    """Of the steps that were told of; the first after a resumption is not."""
-    assert found.items() <= expected.items()
-    assert found[STEPS] == expected[STEPS]
-
-
-def until(condition, process):
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
+KILLS = 20
 
 
 @pytest.mark.slow
 def test_a_sigterm_ends_a_run_after_a_checkpoint_and_it_goes_on(runs, undisturbed):
-    process = runs.start("terminated", "--begin-or-resume", "--train.checkpoint-every", "1000")
-    until(lambda: runs.losses("terminated"), process)
-    process.send_signal(signal.SIGTERM)
-    code, _, err = ended(process)
+    run = runs.start("terminated", "--begin-or-resume", "--train.checkpoint-every", "1000")
+    run.until(lambda: runs.losses("terminated"))
+    run.process.terminate()
+    code, _, err = run.ended()
     assert code == train.RESTART
     assert "go on with --resume" in err
     assert "Traceback" not in err
     (step,) = runs.checkpoints("terminated")
     assert step < STEPS
-    code, _, err = ended(runs.start("terminated", "--begin-or-resume"))
+    code, _, err = runs.start("terminated", "--begin-or-resume").ended()
     assert code == 0, err
     bit_for_bit(runs.losses("terminated"), undisturbed)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # where others load the machine
 def test_kills_at_any_moment_change_no_loss(runs, undisturbed):
-    """Checkpoints at every second step, so that some are being written."""
-    chance = random.Random(0)
-    killed = 0
-    while killed < KILLS:
-        lines = len(runs.losses("killed"))
-        process = runs.start("killed", "--begin-or-resume", "--train.checkpoint-every", "2")
-        until(lambda lines=lines: len(runs.losses("killed")) > lines or STEPS in runs.checkpoints("killed"), process)
-        time.sleep(chance.uniform(0, 0.3))
-        process.kill()
-        process.communicate()
-        killed += 1
-    code, _, err = ended(runs.start("killed", "--begin-or-resume"))
+    """Every fourth in the middle of writing a checkpoint; the others soon after a step that comes later each time."""
+    chance, halves = random.Random(0), 0
+    for kill in range(KILLS):
+        run = runs.start("killed", "--begin-or-resume", "--train.checkpoint-every", "2")
+        if kill % 4 == 1:
+            run.until(lambda: not runs.is_saving("killed"))  # what the kill before has left is cleared away
+            run.until(lambda: runs.is_saving("killed"))
+        else:
+            told = (kill + 1) * (STEPS - 5) // KILLS
+            run.until(lambda told=told: max(runs.losses("killed"), default=0) >= told)
+            time.sleep(chance.uniform(0, 0.05))
+        run.kill()
+        halves += runs.is_saving("killed")
+    assert halves >= 1
+    code, _, err = runs.start("killed", "--begin-or-resume").ended()
     assert code == 0, err
     bit_for_bit(runs.losses("killed"), undisturbed)
-    assert all(path.name.isdigit() for path in (runs.folder / "killed" / "checkpoints").iterdir())
+    assert not runs.is_saving("killed")
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(runs, undisturbed):
+    """No file may grow any more: what is in the way of a disk that is full, and needs no such disk."""
+    run = runs.start("full", "--train.checkpoint-every", "5")
+    run.until(lambda: runs.checkpoints("full"))
+    resource.prlimit(run.process.pid, resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+    code, _, err = run.ended()
+    assert code == 1
+    assert "a checkpoint cannot be written: File too large" in err
+    assert "Traceback" not in err
+    code, _, err = runs.start("full", "--resume").ended()
+    assert code == 0, err
+    bit_for_bit(runs.losses("full"), undisturbed)
 
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_devices_in_another_form(runs, undisturbed):
-    process = runs.start("moved", "--devices.fsdp", "--devices.model", "2", devices=4)
-    until(lambda: 20 in runs.checkpoints("moved"), process)
-    process.kill()
-    process.communicate()
-    code, out, err = ended(runs.start("moved", "--resume", "--devices.parallel", "pmap", devices=2))
+    run = runs.start("moved", "--devices.fsdp", "--devices.model", "2", devices=4)
+    run.until(lambda: 20 in runs.checkpoints("moved"))
+    run.kill()
+    code, out, err = runs.start("moved", "--resume", "--devices.parallel", "pmap", devices=2).ended()
     assert code == 0, err
     assert "cpu: 2 devices by pmap" in out
     near(runs.losses("moved"), undisturbed)
@@ -92,6 +99,33 @@ def test_the_newest_and_every_so_manieth_checkpoint_are_kept(tmp_path):
     with Checkpoints(config) as checkpoints:
         assert list(checkpoints.manager.all_steps()) == [4, 6, 7]
         assert float(checkpoints.restore(state(0)).parameters["decoder"]["kernel"][0, 0]) == 7
+
+
+@contextlib.contextmanager
+def files_end_at(size):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def save(checkpoints, state):
+    with checkpoints:
+        checkpoints.save(state)
+
+
+def test_where_nothing_can_be_written_it_is_said_and_the_last_checkpoint_is_unharmed(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/shapes: cannot keep a run there"):
+        Checkpoints(Config(runs=str(tmp_path / "file")))
+    config = Config(runs=str(tmp_path))
+    with Checkpoints(config) as checkpoints:
+        checkpoints.save(state(1))
+    full, second = Checkpoints(config), state(2)
+    with files_end_at(100), pytest.raises(UserError, match=r"cannot be written: File too large\..*make room"):
+        save(full, second)
+    with Checkpoints(config) as checkpoints:
+        assert checkpoints.restore(state(0)).step == 1
 
 
 def test_changes_are_shown_and_refused_unless_they_are_allowed(tmp_path, capsys):

@@ -13,7 +13,7 @@ from captioner_jax.data.pipeline import Batch
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END, PAD, START
-from captioner_jax.training.loss import masked_sum, token_losses
+from captioner_jax.training.loss import PART, masked_sum, sum_by_parts, token_losses
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.step import CrossEntropy, Metrics, batch_loss, first_state, make_train_step
@@ -52,6 +52,24 @@ def test_the_loss_equals_optax(smoothing):
     labels = optax.smooth_labels(jax.nn.one_hot(targets, V), smoothing)
     expected = optax.softmax_cross_entropy(logits, labels)
     np.testing.assert_allclose(token_losses(logits, targets, smoothing), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_logits_that_are_never_all_there_have_the_same_loss(smoothing):
+    """More positions than one part, and no multiple of it; gradients too. The way back holds nothing of their size."""
+    x, embedding = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(3, PART + 3, 4), (200, 4)]))
+    targets = jax.random.randint(jax.random.key(2), x.shape[:2], 0, len(embedding))
+    is_word = targets % 5 > 0
+    logits = lambda x, embedding: jnp.einsum("btd,vd->btv", x, embedding)
+    plain = lambda x, e: masked_sum(token_losses(logits(x, e), targets, smoothing), is_word)[0]
+    parted = lambda x, e: sum_by_parts(lambda x: logits(x, e), x, targets, is_word, smoothing)
+    (loss, gradients), (same_loss, same) = (
+        jax.jit(jax.value_and_grad(f, (0, 1)))(x, embedding) for f in (plain, parted)
+    )
+    np.testing.assert_allclose(same_loss, loss, rtol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5), gradients, same)
+    sizes = [{leaf.size for leaf in jax.tree.leaves(jax.vjp(f, x, embedding)[1])} for f in (plain, parted)]
+    assert max(sizes[0]) >= logits(x, embedding).size > 2 * max(sizes[1])
 
 
 def test_padding_weighs_nothing():
