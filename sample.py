@@ -1,6 +1,6 @@
 """Captions image files.
 
-python sample.py IMAGE_OR_FOLDER_OR_PATTERN ...   a line a file, by the newest captioner trained here
+python sample.py IMAGE_OR_FOLDER_OR_PATTERN ...   a line a file, by the captioner that comes with this
 python sample.py photos/ --recursive --captioner DIR --output captions.jsonl --format jsonl
 find . -name '*.jpg' | python sample.py - --write-sidecars
 python sample.py --watch inbox/ --write-descriptions
@@ -24,7 +24,7 @@ from typing import Annotated, TypeVar
 import tqdm
 import tyro
 
-from captioner_jax import bundle, showing
+from captioner_jax import showing
 from captioner_jax.captioning import BATCH, Captioner
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
@@ -36,7 +36,6 @@ from captioner_jax.listing import STDIN, arrivals, find
 from captioner_jax.results import DESCRIPTIONS, SIDECARS, Format, Place, Results, head, open_results
 
 Named = TypeVar("Named", Path, Path | Address)
-RUNS = Path(__file__).parent / "runs"
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class Options:
     images: tyro.conf.Positional[tuple[str, ...]]
     """Image files, folders of them, patterns, or - for a list of files on standard input."""
     captioner: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A captioner directory, or hf://OWNER/NAME; several times: an ensemble; none: the newest trained here."""
+    """A captioner directory, or hf://OWNER/NAME; several times: an ensemble; none: the one that comes with this."""
     recursive: bool = False
     """Folders within folders, too."""
     watch: Path | None = None
@@ -96,7 +95,7 @@ def main(arguments: list[str]) -> int:
     asked = validated(Generation, dataclasses.asdict(options.generation), "command line")
     check(options)
     keep_compiled()
-    captioner = Captioner.load(*(options.captioner or [bundle.newest(RUNS)]))
+    captioner = Captioner.load(*options.captioner)
     if options.serve:
         serve(captioner, asked, options)
         return 0

@@ -2,7 +2,7 @@
 
 captioner/
   captioner.json        format, model, preprocessing, scores, and the SHA-256 of the other files
-  weights.safetensors   parameters by dotted name
+  weights.safetensors   parameters by dotted name, float32 or bfloat16
   tokenizer.json        a Hugging Face `tokenizers` file
   README.md             the same for people: a model card, theirs to change
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import ml_dtypes
 import numpy as np
 import pydantic
 import safetensors
@@ -31,6 +32,8 @@ from captioner_jax.pretrained.files import from_hub
 from captioner_jax.text.tokenizer import Tokenizer
 
 FORMAT = 1
+RELEASED = Path(__file__).parent / "released" / "flickr8k"
+"""The captioner that comes with the package."""
 CARD, WEIGHTS, TOKENIZER = "captioner.json", "weights.safetensors", "tokenizer.json"
 
 
@@ -86,7 +89,10 @@ def load(directory: Path) -> Bundle:
         model = pydantic.TypeAdapter(ModelConfig).validate_json(json.dumps(card["model"]))
         preprocessing = pydantic.TypeAdapter(Preprocessing).validate_json(json.dumps(card["preprocessing"]))
         tokenizer = Tokenizer.from_json((directory / TOKENIZER).read_text(encoding="utf-8"))
-        weights = safetensors.numpy.load_file(directory / WEIGHTS)
+        weights = {
+            name: x.astype(np.float32, copy=False)
+            for name, x in safetensors.numpy.load_file(directory / WEIGHTS).items()
+        }
         parameters = _like(abstract(model, len(tokenizer))[1], weights)
         return Bundle(model, preprocessing, card["max_length"], tokenizer, parameters, card["scores"], card["training"])
     except (KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
@@ -101,12 +107,9 @@ def found(address: str) -> Path:
     return folder
 
 
-def newest(runs: Path) -> Path:
-    """The captioner that was written last in the runs of a folder. Raises UserError where there is none."""
-    found = sorted(runs.glob(f"*/captioner/{CARD}"), key=lambda card: card.stat().st_mtime)
-    if not found:
-        raise UserError(f"no captioner in {runs} yet: train one with `python train.py`, or name one by --captioner")
-    return found[-1].parent
+def rounded(whole: Bundle) -> Bundle:
+    """The same with weights of 16 bits, half as large in a file; computing with them takes 32 bits again."""
+    return dataclasses.replace(whole, parameters=jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), whole.parameters))
 
 
 @functools.cache

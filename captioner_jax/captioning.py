@@ -46,7 +46,7 @@ ALTERNATIVES = 6
 class Captioner:
     """What `sample.py` does, as calls:
 
-    captioner = Captioner.load("runs/shapes/captioner")
+    captioner = Captioner.load()                             the one that comes with this; or .load(DIRECTORY)
     captioner.caption(["dog.jpg", image], beam=5)            the best caption of each
     captioner.captions("dog.jpg", num_captions=3)            three of each, with their log-probabilities
     captioner.explain("dog.jpg").looks                       where each head looked for each word
@@ -73,13 +73,13 @@ class Captioner:
         self._evidence = functools.cache(lambda: make_evidence(self._untrained))
 
     @classmethod
-    def load(cls, directory: str | os.PathLike[str], *others: str | os.PathLike[str]) -> "Captioner":
-        """From a directory, or by hf://OWNER/NAME from the hub; from several, an ensemble.
+    def load(cls, *directories: str | os.PathLike[str]) -> "Captioner":
+        """From a directory, or by hf://OWNER/NAME from the hub; from several, an ensemble; from none, `RELEASED`.
 
         Raises UserError where one is no captioner, a damaged one, or one of a later format, and where they do not go
         together.
         """
-        return cls(*(bundle.load(bundle.found(str(one))) for one in (directory, *others)))
+        return cls(*(bundle.load(bundle.found(str(one))) for one in directories or [bundle.RELEASED]))
 
     def caption(self, pictures: Picture | Sequence[Picture], **asked: Any) -> list[str]:
         """The best caption of each picture; as `captions`."""

@@ -4,11 +4,11 @@ python docs/picture.py [CAPTIONER]      default: runs/shapes/captioner
 """
 
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from captioned import BLACK, Captioned, rows
+from PIL import Image
 
 from captioner_jax import bundle
 from captioner_jax.compilation import keep_compiled
@@ -21,8 +21,7 @@ from captioner_jax.generation.writing import make_writer
 
 ROOT = Path(__file__).parent.parent
 COLUMNS, ROWS = 5, 2  # the second row holds combinations never seen in training
-SIDE, TEXT, GAP = 192, 58, 12
-INK = {True: (20, 20, 20), False: (190, 20, 20)}
+INK = {True: BLACK, False: (190, 20, 20)}
 
 
 @for_people
@@ -36,17 +35,10 @@ def main(arguments: list[str]) -> int:
     images = [open_image(file, size) for file in files]
     write = make_writer(captioner.graphdef, captioner.preprocessing, length=captioner.max_length, beams=1)
     tokens = write(captioner.parameters, np.stack([to_square(image, size) for image in images])).tokens[:, 0]
-    page = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, ROWS * (SIDE + TEXT + GAP) + GAP), "white")
-    for i, (scene, image) in enumerate(zip(scenes, images, strict=True)):
-        caption = captioner.tokenizer.decode(np.asarray(tokens[i]))
-        left, top = GAP + (i % COLUMNS) * (SIDE + GAP), GAP + (i // COLUMNS) * (SIDE + TEXT + GAP)
-        page.paste(image.resize((SIDE, SIDE), Image.Resampling.NEAREST), (left, top))
-        ImageDraw.Draw(page).multiline_text(
-            (left, top + SIDE + 4),
-            "\n".join(textwrap.wrap(caption, 30)),
-            INK[judge(caption, scene).true],
-            ImageFont.load_default(12),
-        )
+    captions = [captioner.tokenizer.decode(np.asarray(ids)) for ids in tokens]
+    inks = [INK[judge(caption, scene).true] for caption, scene in zip(captions, scenes, strict=True)]
+    shown = [Captioned(*one) for one in zip(images, captions, inks, strict=True)]
+    page = rows(shown, COLUMNS, Image.Resampling.NEAREST)
     page.save(ROOT / "docs" / "shapes.png", optimize=True)
     print("docs/shapes.png: scenes above are of seen, below of held-out combinations; false captions are red")
     return 0

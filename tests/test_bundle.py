@@ -1,14 +1,16 @@
 """A captioner directory gives back what was put in, and damage does not pass unseen."""
 
 import dataclasses
+import functools
 import json
 
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax import nnx
 
-from captioner_jax import bundle
+from captioner_jax import bundle, release
 from captioner_jax.bundle import CARD, TOKENIZER, WEIGHTS, Bundle
 from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
@@ -43,7 +45,26 @@ def test_another_takes_its_place_and_nothing_is_left_over(saved):
     whole, directory = saved
     whole.save(directory)
     assert [path.name for path in directory.parent.iterdir()] == ["captioner"]
-    assert bundle.newest(directory.parent.parent) == directory
+
+
+def test_a_released_one_is_half_as_large_and_computes_with_32_bits(saved, tmp_path):
+    whole, directory = saved
+    assert release.main([str(directory), str(tmp_path / "half")]) == 0
+    full, half = (
+        sum(x.nbytes for x in safetensors.numpy.load_file(folder / WEIGHTS).values())
+        for folder in (directory, tmp_path / "half")
+    )
+    assert full == 2 * half
+    again = bundle.load(tmp_path / "half").parameters
+    assert {x.dtype for x in jax.tree.leaves(again)} == {np.dtype(np.float32)}
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2**-8), again, whole.parameters)
+
+
+def test_a_release_replaces_nothing(saved, tmp_path, capsys):
+    (tmp_path / "there").mkdir()
+    assert release.main([str(saved[1]), str(tmp_path / "there")]) != 0
+    assert "is there already" in capsys.readouterr().err
+    assert not list((tmp_path / "there").iterdir())
 
 
 def test_the_model_card_tells_what_is_known_and_is_free_to_change(saved):
@@ -110,5 +131,3 @@ def test_a_card_of_other_content_is_refused(saved, changes, message):
 def test_what_is_no_captioner_is_refused(tmp_path):
     with pytest.raises(UserError, match="is no captioner"):
         bundle.load(tmp_path)
-    with pytest.raises(UserError, match=r"train one with `python train\.py`"):
-        bundle.newest(tmp_path)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import sample
+from captioner_jax import bundle
 from captioner_jax.captioning import Caption
 from captioner_jax.data.images import ImageError
 from captioner_jax.fetching import Address
@@ -19,6 +20,7 @@ from captioner_jax.listing import arrivals, find
 from captioner_jax.results import lines_of, sidecar
 from tests.data.making import encoded, picture
 
+ROOT = Path(__file__).parent.parent
 NAMES = ["a.png", "b c.png", 'c, "d".png', "sub/e.png", "sub/deep/f.PNG", "übung.png"]
 
 
@@ -315,3 +317,18 @@ def test_a_name_that_is_no_utf_8_stays_as_it_is(photos, captioner, tmp_path):
         assert run(photos, "--format", format, "--output", out) == 0
         assert b"/\xff.png" in out.read_bytes()
     assert lines_of(Path(os.fsdecode(raw)), [Caption("a", 0.0, 0.0)], "text").startswith(str(photos))
+
+
+def test_the_captioner_that_comes_with_the_package_captions_a_photograph(capsys):
+    assert sample.main([str(ROOT / "docs" / "photographs" / "cat.jpg"), "--beam", "2"]) == 0
+    file, caption = capsys.readouterr().out.strip().split(": ")
+    assert file.endswith("cat.jpg")
+    assert len(caption.split()) > 3
+
+
+def test_what_comes_with_the_package_is_small_and_says_what_it_is():
+    released = bundle.RELEASED
+    assert sum(file.stat().st_size for file in released.parent.rglob("*")) < 40e6
+    card = json.loads((released / bundle.CARD).read_text())
+    assert card["training"]["data"]["source"] == "flickr8k"
+    assert "test/cider_d" in card["scores"]

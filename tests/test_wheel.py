@@ -42,6 +42,13 @@ def test_the_recipes_come_with_it_and_can_be_named_alone(unpacked, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_captioner_comes_with_it(unpacked, tmp_path):
+    photograph = ROOT / "docs" / "photographs" / "cat.jpg"
+    told = call(unpacked, tmp_path, "sample", str(photograph))
+    assert (told.returncode, told.stdout.count("\n")) == (0, 1), told.stderr
+
+
+@pytest.mark.slow
 def test_other_programs_are_not_guessed_at(unpacked, tmp_path):
     told = call(unpacked, tmp_path, "../train")
     assert (told.returncode, told.stdout) == (1, "")

@@ -1,0 +1,37 @@
+"""Makes a captioner half as large, as those that come with the package are: its weights are rounded to bfloat16.
+
+python -m captioner_jax.release CAPTIONER FOLDER
+python -m captioner_jax.evaluate FOLDER --data.path DATA    what the rounding has cost
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from captioner_jax import bundle
+from captioner_jax.errors import UserError, for_people
+
+
+@dataclass(frozen=True)
+class Release:
+    """Writes a captioner with rounded weights."""
+
+    captioner: tyro.conf.Positional[str]
+    """A captioner directory, or hf://OWNER/NAME."""
+    folder: tyro.conf.Positional[Path]
+    """For the new one."""
+
+
+@for_people
+def main(arguments: list[str]) -> int:
+    options = tyro.cli(Release, args=arguments, prog="python -m captioner_jax.release")
+    if options.folder.exists():
+        raise UserError(f"{options.folder} is there already: remove it, or name another folder")
+    bundle.rounded(bundle.load(bundle.found(options.captioner))).save(options.folder)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
