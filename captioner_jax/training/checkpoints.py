@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -131,12 +132,16 @@ class Checkpoints:
         return self.manager.latest_step()
 
     def __enter__(self) -> "Checkpoints":
+        self.hook, sys.unraisablehook = sys.unraisablehook, _unless_nobody_waits
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Waits for what is being written. Raises UserError where that fails."""
-        with self._writing():
-            self.manager.close()
+        try:
+            with self._writing():
+                self.manager.close()
+        finally:
+            sys.unraisablehook = self.hook
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -151,6 +156,12 @@ class Checkpoints:
 
 def _folder(config: Config) -> Path:
     return config.folder.absolute() / "checkpoints"
+
+
+def _unless_nobody_waits(one: Any) -> None:
+    """Where an array cannot be written, the writers of others find that nobody waits for them: a traceback each."""
+    if str(one.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(one)
 
 
 def _reason(error: OSError | ValueError) -> str:

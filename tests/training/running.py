@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 import train
 from tests.data.making import colour_folder
@@ -41,7 +42,9 @@ class Run:
     def ended(self, timeout: float = 200) -> tuple[int | None, str, str]:
         """Exit code (of a signal: minus its number), and what was written, when it has come to its end."""
         self.process.join(timeout)
-        assert not self.process.is_alive()
+        if self.process.is_alive():
+            self.kill()
+            pytest.fail(f"still running after {timeout} s: {self.err.read_text()}")
         return self.process.exitcode, self.out.read_text(), self.err.read_text()
 
     def until(self, condition: Callable[[], bool]) -> None:
