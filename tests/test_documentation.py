@@ -39,7 +39,7 @@ def programs():
                 if found := PROGRAM.search(line):
                     rest = line[found.end() :].split()
                     program = (*found[1].split(), *[word for word in rest[:1] if word in SUBCOMMANDS])
-                    if options := re.findall(r"--[a-z][\w.-]*", line):
+                    if options := re.findall(r"--[a-z][\w.-]*", line[found.end() :]):
                         asked.setdefault(program, {}).setdefault(page.name, set()).update(options)
     return asked
 

@@ -127,10 +127,10 @@ needs_compiler = pytest.mark.skipif(
 @pytest.fixture
 def little_effort():
     """The compiler looks less far: half the time, and another program in the end."""
-    before = jax.config.values["jax_exec_time_optimization_effort"]
-    jax.config.update("jax_exec_time_optimization_effort", -1.0)
+    before = jax.config.values["jax_optimization_level"]
+    jax.config.update("jax_optimization_level", "O0")
     yield
-    jax.config.update("jax_exec_time_optimization_effort", before)
+    jax.config.update("jax_optimization_level", before)
 
 
 @pytest.mark.slow
