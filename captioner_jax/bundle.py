@@ -57,7 +57,7 @@ class Bundle:
         """Writes the directory, all of it or nothing; one that is there is replaced."""
         with whole_folder(directory) as folder:
             weights = {name: np.asarray(value) for name, value in flat(self.parameters).items()}
-            safetensors.numpy.save_file(weights, folder / WEIGHTS)
+            (folder / WEIGHTS).write_bytes(safetensors.numpy.save(weights))  # save_file hides it from other users
             (folder / TOKENIZER).write_text(self.tokenizer.to_json(), encoding="utf-8")
             card = {
                 "format": FORMAT,

@@ -45,6 +45,7 @@ def test_another_takes_its_place_and_nothing_is_left_over(saved):
     whole, directory = saved
     whole.save(directory)
     assert [path.name for path in directory.parent.iterdir()] == ["captioner"]
+    assert len({path.stat().st_mode for path in directory.iterdir()}) == 1  # whoever may read one may read all
 
 
 def test_a_released_one_is_half_as_large_and_computes_with_32_bits(saved, tmp_path):
