@@ -17,6 +17,8 @@ HEAD = ("slice", "chips", "steps", "encoder", "GiB a chip", "ms a step", "images
 LIMITS = """\
 ms a step, and what follows from it, is what the chips' peaks allow: real steps are slower, and how much has not been
 measured. Images that come too slowly, evaluations, checkpoints and compilation are not in it."""
+BY_PARTS = """\
+With train.remat what is done for each part of the logits is counted once: FLOPs, bytes and time are too few."""
 MIB = 2.0**20
 # Collectives that are told one by one.
 SHOWN = 8
@@ -52,7 +54,12 @@ def plan(config: Config, names: str) -> None:
     )
     print("\n".join(details(rows[len(phases(config)) - 1])))
     print("\n" + table([HEAD, *(cells(row, train.batch_size) for row in rows)]))
-    print(f"\n{LIMITS}")
+    print("\n" + limits(config))
+
+
+def limits(config: Config) -> str:
+    """What the table does not tell."""
+    return f"{LIMITS}\n{BY_PARTS}" if config.train.remat else LIMITS
 
 
 def details(row: Row) -> list[str]:

@@ -15,7 +15,7 @@ from captioner_jax.planning import slices
 from captioner_jax.planning.ahead import Phase, compile_step, phases
 from captioner_jax.planning.chips import CHIPS
 from captioner_jax.planning.program import Program, too_large
-from captioner_jax.planning.report import Row, cells, details, plan
+from captioner_jax.planning.report import Row, cells, details, limits, plan
 from captioner_jax.planning.slices import Slice, find_slices
 from tests.training.test_training import MODEL
 
@@ -117,6 +117,11 @@ def test_mistakes_are_said(name, platform, message, monkeypatch):
 def test_what_has_no_plan_is_said(settings, message):
     with pytest.raises(UserError, match=message):
         plan(Config(**settings), "v5e:2x2")
+
+
+def test_what_is_counted_once_is_said():
+    assert "too few" in limits(Config(train=TrainConfig(remat=True)))
+    assert "too few" not in limits(Config())
 
 
 needs_compiler = pytest.mark.skipif(
