@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -132,16 +133,13 @@ class Checkpoints:
         return self.manager.latest_step()
 
     def __enter__(self) -> "Checkpoints":
-        self.hook, sys.unraisablehook = sys.unraisablehook, _unless_nobody_waits
+        _ignore_writers_that_nobody_waits_for()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Waits for what is being written. Raises UserError where that fails."""
-        try:
-            with self._writing():
-                self.manager.close()
-        finally:
-            sys.unraisablehook = self.hook
+        with self._writing():
+            self.manager.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
@@ -158,10 +156,19 @@ def _folder(config: Config) -> Path:
     return config.folder.absolute() / "checkpoints"
 
 
-def _unless_nobody_waits(one: Any) -> None:
-    """Where an array cannot be written, the writers of others find that nobody waits for them: a traceback each."""
-    if str(one.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(one)
+@functools.cache  # once a process
+def _ignore_writers_that_nobody_waits_for() -> None:
+    """Where an array cannot be written, the writers of others find that nobody waits for them: a traceback each.
+
+    They may find so after the checkpoints are closed, so this is for good.
+    """
+    tell = sys.unraisablehook
+
+    def tell_of_others(one: Any) -> None:
+        if str(one.exc_value) != "Event loop is closed":
+            tell(one)
+
+    sys.unraisablehook = tell_of_others
 
 
 def _reason(error: OSError | ValueError) -> str:

@@ -130,8 +130,9 @@ def test_words_are_reached_by_keyboard_and_told_to_those_who_do_not_see(page, ca
 
 
 def test_the_file_is_chosen_by_keyboard(page):
-    page.keyboard.press("Tab")
     with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Tab")
+        page.wait_for_selector("#file:focus", state="attached")
         page.keyboard.press("Space")
     chooser.value.set_files({"name": "noise.png", "mimeType": "image/png", "buffer": PNG})
     page.wait_for_selector("#captions td")
