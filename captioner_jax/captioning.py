@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
+from flax import nnx
 from jaxtyping import Float, Int, UInt8, UInt32
 from PIL import Image
 
@@ -29,7 +30,8 @@ from captioner_jax.generation.caption import Caption
 from captioner_jax.generation.ensemble import Ensemble
 from captioner_jax.generation.search import Beams, Found
 from captioner_jax.generation.settings import Generation, make_recorder, make_search
-from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
+from captioner_jax.generation.writing import Parameters, Untrained, image_keys, make_asked_writer
+from captioner_jax.model.convolutions import fold_norms
 from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS
 
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
@@ -67,10 +69,11 @@ class Captioner:
         self.tokenizer = first.tokenizer
         self.image_size = first.preprocessing.image_size
         self.max_length = min(one.max_length for one in bundles)
+        self._models = [_model(one) for one in bundles]
         self._writer = functools.lru_cache(maxsize=8)(self._make_writer)
         self._recorder = functools.lru_cache(maxsize=8)(self._make_recorder)
-        self._reader = functools.cache(lambda: make_reader(self._untrained, ALTERNATIVES))
-        self._evidence = functools.cache(lambda: make_evidence(self._untrained))
+        self._reader = functools.cache(lambda: make_reader(self._models[0].untrained, ALTERNATIVES))
+        self._evidence = functools.cache(lambda: make_evidence(self._models[0].untrained))
 
     @classmethod
     def load(cls, *directories: str | os.PathLike[str]) -> "Captioner":
@@ -109,7 +112,7 @@ class Captioner:
         """
         written = self._written(picture, asked)
         log_p, likeliest, likeliest_log_p, looks, looks_back = (
-            np.asarray(x)[0] for x in self._reader()(self.bundles[0].parameters, written.pixels, written.tokens[None])
+            np.asarray(x)[0] for x in self._reader()(self._models[0].parameters, written.pixels, written.tokens[None])
         )
         length = len(written.names)
         alternatives = [
@@ -128,14 +131,14 @@ class Captioner:
     def grounds(self, picture: Picture, **asked: Any) -> Grounds:
         """What each token of the same caption rests on, judged in four ways. Raises alike."""
         written = self._written(picture, asked)
-        maps = self._evidence()(self.bundles[0].parameters, written.pixels, written.tokens[None])
+        maps = self._evidence()(self._models[0].parameters, written.pixels, written.tokens[None])
         return Grounds(*(np.asarray(x)[0, : len(written.names)] for x in maps))
 
     def search_tree(self, picture: Picture, **asked: Any) -> list[Branch]:
         """All that the search of the same caption considered. Raises alike, and UserError where words are drawn."""
         record = self._recorder(validated(Generation, asked, "settings"))
         written = self._written(picture, asked)
-        steps = record(self.bundles[0].parameters, written.pixels)
+        steps = record(self._models[0].parameters, written.pixels)
         return grow(np.asarray(steps.tokens)[0], np.asarray(steps.log_p)[0], written.tokens, self._name)
 
     def stream(
@@ -151,7 +154,7 @@ class Captioner:
         one batch is captioned the next is read and decoded. The last batch is filled up, so that nothing is compiled
         for it alone.
         """
-        write, parameters = self._compiled(asked), [one.parameters for one in self.bundles]
+        write, parameters = self._compiled(asked), [model.parameters for model in self._models]
         square = lambda picture: _square(picture, read, self.image_size)  # noqa: E731
         ahead: tuple[_Batch, Found] | None = None
         with ThreadPoolExecutor() as pool:
@@ -170,15 +173,12 @@ class Captioner:
 
     def _make_writer(self, asked: Generation) -> Callable[..., Found]:
         search = make_search(asked, self.tokenizer, self.max_length)
-        return make_asked_writer([Untrained(one.graphdef, one.preprocessing) for one in self.bundles], search)
+        return make_asked_writer([model.untrained for model in self._models], search)
 
     def _make_recorder(self, asked: Generation) -> Callable[..., Beams]:
         record = make_recorder(asked, self.tokenizer, self.max_length)
-        return jax.jit(lambda parameters, pixels: record(Ensemble([self._untrained.voice(parameters, pixels)])))
-
-    @property
-    def _untrained(self) -> Untrained:
-        return Untrained(self.bundles[0].graphdef, self.bundles[0].preprocessing)
+        untrained = self._models[0].untrained
+        return jax.jit(lambda parameters, pixels: record(Ensemble([untrained.voice(parameters, pixels)])))
 
     def _written(self, picture: Picture, asked: dict[str, Any]) -> "_Written":
         if len(self.bundles) > 1:
@@ -189,7 +189,7 @@ class Captioner:
             raise square
         pixels = square[None]
         found = self._compiled(settings)(
-            [self.bundles[0].parameters], pixels, image_keys(settings.seed, _numbers(pixels))
+            [self._models[0].parameters], pixels, image_keys(settings.seed, _numbers(pixels))
         )
         tokens, log_p, scores = (np.asarray(x)[0] for x in found)
         captions = self._captions(tokens, log_p, scores)
@@ -212,6 +212,21 @@ class Captioner:
         """Of one picture; none of those that have come to a dead end."""
         found = zip(tokens, scores, log_p, strict=True)
         return [Caption(self.tokenizer.decode(t), float(s), float(p)) for t, s, p in found if np.isfinite(s)]
+
+
+class _Model(NamedTuple):
+    """What captions are computed with."""
+
+    untrained: Untrained
+    parameters: Parameters
+
+
+def _model(one: Bundle) -> _Model:
+    """Batch norms are folded into convolutions here, once, in place of at every call."""
+    captioner = nnx.merge(one.graphdef, one.parameters)
+    fold_norms(captioner)
+    graphdef, parameters = nnx.split(captioner)
+    return _Model(Untrained(graphdef, one.preprocessing), nnx.to_pure_dict(parameters))
 
 
 class _Written(NamedTuple):

@@ -14,6 +14,7 @@ from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.generation.constraints import at_least
 from captioner_jax.generation.ensemble import alone
 from captioner_jax.generation.search import Found, beam_search, greedy
+from captioner_jax.model.convolutions import fold_norms
 from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.resnet import ResNet
 
@@ -25,7 +26,9 @@ def prepare(task: Task) -> Callable[[], object]:
 
 
 def encoding(task: Task) -> Callable[[], object]:
-    graphdef, parameters = split(lambda: ResNet(EncoderConfig("resnet50", batch_norm="frozen"), rngs=nnx.Rngs(0)))
+    encoder = ResNet(EncoderConfig("resnet50", batch_norm="frozen"), rngs=nnx.Rngs(0))
+    fold_norms(encoder)
+    graphdef, parameters = split(encoder)
     images = jnp.zeros((task.images, SIDE, SIDE, 3), sys.argv[1])
 
     @jax.jit
@@ -36,7 +39,7 @@ def encoding(task: Task) -> Callable[[], object]:
 
 
 def decoding(task: Task) -> Callable[[], object]:
-    graphdef, parameters = split(lambda: Decoder(MODEL, VOCABULARY, rngs=nnx.Rngs(0)))
+    graphdef, parameters = split(Decoder(MODEL, VOCABULARY, rngs=nnx.Rngs(0)))
     memory = jax.random.normal(jax.random.key(1), (task.images, CELLS, WIDTH))
     whole = [at_least(TOKENS)]
 
@@ -49,8 +52,8 @@ def decoding(task: Task) -> Callable[[], object]:
     return lambda: jax.block_until_ready(decode(parameters, memory))
 
 
-def split(make: Callable[[], nnx.Module]):
-    graphdef, parameters = nnx.split(make())
+def split(module: nnx.Module):
+    graphdef, parameters = nnx.split(module)
     return graphdef, nnx.to_pure_dict(parameters)
 
 

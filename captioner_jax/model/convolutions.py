@@ -115,7 +115,7 @@ class BatchNorm(nnx.Module):
     def _affine(
         self, mean: Float[Array, " C"], variance: Float[Array, " C"]
     ) -> tuple[Float[Array, " C"], Float[Array, " C"]]:
-        gain = self.scale[...].astype(jnp.float32) * jax.lax.rsqrt(variance + EPSILON)
+        gain = self.scale[...].astype(jnp.float32) * (variance + EPSILON) ** -0.5
         return gain, self.bias[...].astype(jnp.float32) - gain * mean
 
 
@@ -138,16 +138,35 @@ class ConvNorm(Conv):
         rngs: nnx.Rngs,
     ):
         super().__init__(into, out, size, stride=stride, biased=biased, rngs=rngs)
-        self.norm = BatchNorm(out, trained=trained)
+        self.norm: BatchNorm | None = BatchNorm(out, trained=trained)
 
     def __call__(self, x: Float[Array, "B Y X C"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x D"]:
+        if self.norm is None:
+            return super().__call__(x)
         if self.norm.learns(rngs):
             return self.norm(super().__call__(x), rngs)
-        gain, shift = self.norm.of_running()
+        kernel, shift = self._as_one(self.norm)
+        return convolve(x, kernel, self.stride) + _of_channels(shift).astype(x.dtype)
+
+    def fold(self) -> None:
+        """The norm becomes a part of kernel and bias, once and for all, so that no call has to do it."""
+        if self.norm is not None:
+            kernel, shift = self._as_one(self.norm)
+            self.kernel, self.bias, self.norm = nnx.Param(kernel), nnx.data(nnx.Param(shift)), None
+
+    def _as_one(self, norm: BatchNorm) -> tuple[Float[Array, "size size C D"], Float[Array, " D"]]:
+        """Kernel and bias of the one convolution, by running statistics."""
+        gain, shift = norm.of_running()
         if self.bias is not None:
             shift += gain * self.bias[...].astype(jnp.float32)
-        kernel = self.kernel[...].astype(jnp.float32) * _of_channels(gain)
-        return convolve(x, kernel, self.stride) + _of_channels(shift).astype(x.dtype)
+        return self.kernel[...].astype(jnp.float32) * _of_channels(gain), shift
+
+
+def fold_norms(model: nnx.Module) -> None:
+    """Each batch norm of what a convolution gives becomes a part of it: the same in inference, and less to do."""
+    for _, module in nnx.iter_modules(model):
+        if isinstance(module, ConvNorm):
+            module.fold()
 
 
 def _of_channels(values: Float[Array, " C"]) -> Float[Array, "1 1 1 C"]:

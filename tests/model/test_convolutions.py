@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from captioner_jax.model.convolutions import BatchNorm, Conv, ConvNorm, convolve, max_pool
+from captioner_jax.model.convolutions import BatchNorm, Conv, ConvNorm, convolve, fold_norms, max_pool
 
 TRAINING = nnx.Rngs(0)
 
@@ -83,6 +83,9 @@ def test_folded_equals_normalised_after_the_convolution(size, stride, biased):
     after = np.asarray(convolved(x, layer.kernel[...], stride, size // 2)) + np.asarray(bias)
     expected = by_hand(after, layer.norm, layer.norm.mean[...], layer.norm.variance[...])
     np.testing.assert_allclose(layer(x, TRAINING), expected, rtol=1e-5, atol=1e-5)
+    fold_norms(layer)
+    assert not jax.tree.leaves(nnx.variables(layer, nnx.BatchStat))
+    np.testing.assert_allclose(layer(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("biased", [False, True])

@@ -1,0 +1,26 @@
+"""Pictures are captioned as captioners are scored, though in another form."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from PIL import Image
+
+from captioner_jax.captioning import Captioner
+from captioner_jax.config import EncoderConfig
+from captioner_jax.generation.writing import make_writer
+from tests.making import untrained
+
+
+def test_batch_norms_are_folded_and_captions_are_those_of_the_captioner_as_it_was_trained():
+    whole = untrained(image_size=32, encoder=EncoderConfig("resnet18", ends_after=1))
+    rng = np.random.default_rng(0)
+    moved = jax.tree.map(lambda x: x + rng.uniform(0, 0.2, x.shape).astype(x.dtype), whole.parameters["encoder"])
+    whole = dataclasses.replace(whole, parameters=whole.parameters | {"encoder": moved})  # not the norms of the start
+    pixels = rng.integers(0, 255, (4, 32, 32, 3), np.uint8)
+    write = make_writer(whole.graphdef, whole.preprocessing, length=whole.max_length, beams=3)
+    expected = write(whole.parameters, pixels)
+    found = Captioner(whole).captions([Image.fromarray(picture) for picture in pixels], beam=3, good_ending=False)
+    assert [one.text for one, *_ in found] == [whole.tokenizer.decode(ids) for ids in np.asarray(expected.tokens[:, 0])]
+    np.testing.assert_allclose([one.log_p for one, *_ in found], expected.log_p[:, 0], rtol=1e-4)
+    assert len({one.log_p for one, *_ in found}) == 4  # each picture is seen
