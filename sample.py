@@ -33,6 +33,7 @@ from captioner_jax.errors import UserError, for_people
 from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
 from captioner_jax.listing import STDIN, arrivals, find
+from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.results import DESCRIPTIONS, SIDECARS, Format, Place, Results, head, open_results
 
 Named = TypeVar("Named", Path, Path | Address)
@@ -94,6 +95,7 @@ def main(arguments: list[str]) -> int:
     options = tyro.cli(Options, args=arguments, prog="sample.py")
     asked = validated(Generation, dataclasses.asdict(options.generation), "command line")
     check(options)
+    leave_out_absent_tpus()
     keep_compiled()
     captioner = Captioner.load(*options.captioner)
     if options.serve:

@@ -28,6 +28,7 @@ from captioner_jax.errors import for_people
 from captioner_jax.evaluation.baselines import entropies
 from captioner_jax.files import write_whole
 from captioner_jax.planning.report import plan
+from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts
 from captioner_jax.training.beginning import Beginning, begin
@@ -52,6 +53,7 @@ def main(arguments: list[str]) -> int:
     if planning.plan is not None:
         plan(config, planning.plan)
         return 0
+    leave_out_absent_tpus()
     keep_compiled()  # a plan's programs could not be read again where their devices are not there
     with hosts.together(config.devices):
         return run(config, resumption)
@@ -198,7 +200,7 @@ def features(config: Config, data: DataSet, beginning: Beginning) -> dict[str, F
     if config.data.features is None:
         return {}
     eye = make_eye(config.model.encoder, beginning.graphdef, beginning.state.parameters, beginning.preprocessing)
-    keep = functools.partial(load_features, config=config.data, eye=eye, seed=config.train.seed)
+    keep = functools.partial(load_features, config=config.data, eye=eye)
     validation = {name: keep(source, name, views=1) for name, source in data.validation.items()}
     return validation | {"train": keep(data.train, "train", views=config.data.views)}
 

@@ -178,6 +178,8 @@ class DataConfig:
     computed once, then trained on."""
     views: Positive = 1
     """data.features: views of each training image, the first as evaluation sees it, the others augmented."""
+    views_seed: Seed = 0
+    """data.features: decides how views are augmented; not train.seed, so that runs of several seeds share them."""
     workers: NotNegative = 0
     """Processes that decode images; 0 decodes in threads of this one."""
     on_error: Literal["skip", "stop"] = "skip"

@@ -29,6 +29,7 @@ from captioner_jax.evaluation.report import make_report
 from captioner_jax.evaluation.split import Scores, score_split
 from captioner_jax.files import write_whole
 from captioner_jax.generation.writing import make_writer
+from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.training.step import make_evaluation_step
 
 
@@ -67,6 +68,7 @@ def main(arguments: list[str]) -> int:
     if arguments[:1] == ["score"]:
         score(tyro.cli(Score, args=arguments[1:], prog=f"{program} score"))
         return 0
+    leave_out_absent_tpus()
     keep_compiled()
     if not arguments or arguments[0].startswith("-"):
         asks = [argument for argument in arguments if argument in ("-h", "--help")]

@@ -118,13 +118,13 @@ def make_eye(
     return Eye(functools.partial(glance, parameters), digest.hexdigest())
 
 
-def load_features(source: Source, split: str, config: DataConfig, eye: Eye, *, views: int, seed: int) -> Features:
+def load_features(source: Source, split: str, config: DataConfig, eye: Eye, *, views: int) -> Features:
     """The features in `config.features`, made now if they are not there.
 
     Raises UserError where those that are there were made from something else, and where none can be kept.
     """
     folder = Path(config.features or ".") / split
-    made_from = _made_from(source, config, eye, views, seed)
+    made_from = _made_from(source, config, eye, views)
     try:
         if not folder.is_dir():
             _make(source, config, eye, folder, made_from)
@@ -139,14 +139,16 @@ def load_features(source: Source, split: str, config: DataConfig, eye: Eye, *, v
         raise UserError(f"data.features: {folder}: {error}") from error
 
 
-def _made_from(source: Source, config: DataConfig, eye: Eye, views: int, seed: int) -> dict[str, Any]:
+def _made_from(source: Source, config: DataConfig, eye: Eye, views: int) -> dict[str, Any]:
     """All that cells depend on. How images are augmented matters to the second view and later ones only."""
     images = hashlib.sha256(json.dumps(list(source.captions())).encode())  # the order: names would take all files
     for i in (0, len(source) // 2, len(source) - 1):
         images.update(source[i].name.encode() + source[i].image)
     made_from = {"encoder": eye.mark, "images": [len(source), images.hexdigest()], "views": views}
-    augmentation = {key: getattr(config, key) for key in ("crop", "flip", "jitter", "randaugment")} | {"seed": seed}
-    return made_from | (augmentation if views > 1 else {})
+    if views == 1:
+        return made_from
+    augmentation = {key: getattr(config, key) for key in ("crop", "flip", "jitter", "randaugment")}
+    return made_from | augmentation | {"seed": config.views_seed}
 
 
 def _make(source: Source, config: DataConfig, eye: Eye, folder: Path, made_from: dict[str, Any]) -> None:

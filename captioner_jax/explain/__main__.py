@@ -17,6 +17,7 @@ from captioner_jax.config import DataConfig, NotNegative, Positive
 from captioner_jax.data.shapes.builder import drawn
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.explain.measuring import measure, tables
+from captioner_jax.platforms import leave_out_absent_tpus
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--split: no split {options.split!r}; there are {', '.join(splits)}")
     if options.scenes > len(splits[options.split]):
         raise UserError(f"--scenes: {options.split} has {len(splits[options.split])} scenes, not {options.scenes}")
+    leave_out_absent_tpus()
     keep_compiled()
     captioner = bundle.load(bundle.found(str(options.captioner)))
     print(tables(measure(captioner, splits[options.split], options.scenes, options.seed)))
