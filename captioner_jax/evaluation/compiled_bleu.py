@@ -14,11 +14,11 @@ def sentence_bleu_4(candidates: Int[Array, "B K T"], references: Int[Array, "B R
     with the counts of `evaluation.bleu.bleu_counts`. The ones keep a caption without a common 4-gram from having
     nothing (Lin and Och 2004, "ORANGE", section 4). PAD fills what is shorter or fewer; 0 for an empty caption.
     """
-    words, own = length(candidates), counts(candidates, candidates)
-    in_references = counts(candidates[:, :, None], references[:, None])
+    words, own = length(candidates), candidates.T
+    in_references = counts(own[:, :, None], references.T[:, None])
     product = jnp.ones(words.shape)
-    for n, (h, r) in enumerate(zip(own, in_references, strict=True), 1):
-        correct = (jnp.minimum(h, r.max(2)) / jnp.maximum(h, 1)).sum(-1)
+    for n, (h, r) in enumerate(zip(counts(own, own), in_references, strict=True), 1):
+        correct = (jnp.minimum(h, r.max(2)) / jnp.maximum(h, 1)).sum(0).T
         guess = jnp.maximum(words - n + 1, 0).astype(jnp.float32)
         product *= correct / jnp.maximum(guess, 1) if n == 1 else (correct + 1) / (guess + 1)
     ratio = _closest(words, references) / jnp.maximum(words, 1).astype(jnp.float32)

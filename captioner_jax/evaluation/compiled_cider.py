@@ -51,21 +51,22 @@ class CompiledCiderD(NamedTuple):
 
         where h_i(s) is how often caption s has the n-gram that begins at place i of the candidate.
         """
-        words, norms = self.words[images][:, None], self.norms[images][:, None]
-        in_own = counts(candidates, candidates)
-        in_reference = counts(candidates[:, :, None], words)
-        cosines = jnp.zeros((*candidates.shape[:2], words.shape[2]))
+        own, words, norms = candidates.T, self.words[images].T, self.norms[images].T
+        in_own = counts(own, own)
+        in_reference = counts(own[:, :, None], words[:, None])
+        cosines = jnp.zeros((own.shape[1], *words.shape[1:]))  # [K R B]
         for n, weight in enumerate(self.table.weights(candidates)):
-            h, r, square = in_own[n][:, :, None], in_reference[n], (weight**2)[:, :, None]
-            dots = (jnp.minimum(h, r) * r / jnp.maximum(h, 1) * square).sum(-1)
-            both = jnp.sqrt((h * square).sum(-1)) * norms[..., n]
+            square = (weight**2).T
+            h, r = in_own[n], in_reference[n]
+            dots = (jnp.minimum(h[:, :, None], r) * r * (square / jnp.maximum(h, 1))[:, :, None]).sum(0)
+            both = jnp.sqrt((h * square).sum(0))[:, None] * norms[n][None]
             cosines += jnp.where(both > 0, dots / jnp.where(both > 0, both, 1), 0) / ORDERS
-        longer = length(candidates)[:, :, None] - length(words)
+        longer = length(candidates).T[:, None] - length(self.words[images]).T[None]
         cosines *= jnp.exp(-(longer.astype(jnp.float32) ** 2) / (2 * SIGMA**2))
-        return 10 * cosines.sum(-1) / self.number[images][:, None]
+        return (10 * cosines.sum(1) / self.number[images][None]).T
 
 
 @jax.jit
 def _norms(table: NgramTable, words: Int[Array, "I R U"]) -> Float[Array, "I R n"]:
-    both = zip(counts(words, words), table.weights(words), strict=True)
-    return jnp.stack([jnp.sqrt((h * w**2).sum(-1)) for h, w in both], axis=-1)
+    both = zip(counts(words.T, words.T), table.weights(words), strict=True)
+    return jnp.stack([jnp.sqrt((h.T * w**2).sum(-1)) for h, w in both], axis=-1)

@@ -1,4 +1,7 @@
-"""N-grams of token ids inside a compiled function: captions are rows of an array, filled up with PAD."""
+"""N-grams of token ids inside a compiled function: captions are rows of an array, filled up with PAD.
+
+Where n-grams are counted they are columns: what is computed of all images alike then lies side by side.
+"""
 
 from collections.abc import Sequence
 
@@ -10,14 +13,19 @@ from captioner_jax.evaluation.ngrams import ORDERS
 from captioner_jax.text.special import PAD
 
 
-def counts(a: Int[Array, "*#B T"], b: Int[Array, "*#B U"]) -> list[Float[Array, "*B _"]]:
-    """How often b has the n-gram that begins at each place of a, for n = 1 ... ORDERS; 0 where that is no n-gram."""
-    same = (b[..., :, None] == a[..., None, :]) & (a != PAD)[..., None, :]
+def counts(a: Int[Array, "T ..."], b: Int[Array, "U ..."]) -> list[Float[Array, "_ ..."]]:
+    """How often b has the n-gram that begins at each place of a, for n = 1 ... ORDERS; 0 where that is no n-gram.
+
+    Raises ValueError for captions longer than a number of 8 bits can count.
+    """
+    if len(b) > jnp.iinfo(jnp.int8).max:
+        raise ValueError(f"captions of {len(b)} words are too long to count their n-grams")
+    same = (b[:, None] == a[None]) & (a != PAD)[None]
     longer, found = same, []
-    for n in range(1, min(ORDERS, a.shape[-1]) + 1):
+    for n in range(1, min(ORDERS, len(a)) + 1):
         if n > 1:
-            longer = longer[..., :-1, :-1] & same[..., n - 1 :, n - 1 :]
-        found.append(longer.sum(-2, dtype=jnp.int16).astype(jnp.float32))  # short numbers: several at a time
+            longer = longer[:-1, :-1] & same[n - 1 :, n - 1 :]
+        found.append(longer.sum(0, dtype=jnp.int8).astype(jnp.float32))  # short numbers: many at a time
     return found
 
 
