@@ -26,23 +26,29 @@ class Untrained(NamedTuple):
 
     graphdef: nnx.GraphDef[Captioner]
     preprocessing: Preprocessing
+    mirrored: bool = False
+    """It sees the mirror image of what it is shown; of pixels, not of cells."""
 
     def voice(self, parameters: Parameters, images: Images) -> Voice:
         """The captioner of these parameters, and what it sees in the images."""
         captioner = nnx.merge(self.graphdef, parameters)
-        return Voice(captioner.decoder, captioner.memory(cells_of(captioner, jnp.asarray(images), self.preprocessing)))
+        seen = jnp.asarray(images)[:, :, ::-1] if self.mirrored else jnp.asarray(images)
+        return Voice(captioner.decoder, captioner.memory(cells_of(captioner, seen, self.preprocessing)))
 
 
 def make_writer(
-    graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, *, length: int, beams: int
+    graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, *, length: int, beams: int, mirror: bool = False
 ) -> Callable[[Parameters, Images], Found]:
-    """A jitted function of parameters and pixels, or cells: normalise, encode, search. One beam is greedy."""
+    """A jitted function of parameters and pixels, or cells: normalise, encode, search. One beam is greedy.
+
+    With `mirror`, which takes pixels, it writes by the mean of what it sees of an image and of its mirror image.
+    """
     search = greedy if beams == 1 else functools.partial(beam_search, beams=beams)
-    captioner = Untrained(graphdef, preprocessing)
+    looks = [Untrained(graphdef, preprocessing, mirrored) for mirrored in ((False, True) if mirror else (False,))]
 
     @jax.jit
     def write(parameters: Parameters, images: Images) -> Found:
-        return search(Ensemble([captioner.voice(parameters, images)]), length)
+        return search(Ensemble([look.voice(parameters, images) for look in looks]), length)
 
     return write
 
