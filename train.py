@@ -30,7 +30,7 @@ from captioner_jax.files import write_whole
 from captioner_jax.planning.report import plan
 from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.text.tokenizer import Tokenizer
-from captioner_jax.training import hosts
+from captioner_jax.training import hosts, storage
 from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
@@ -233,6 +233,8 @@ def examine(config: Config, data: DataSet) -> None:
     show(scores, config.evaluation.examples)
     examiner.keep(captioner.parameters, captioner.scores | values(scores), captioner.training["step"])
     write_whole(config.folder / "scores.json", json.dumps(values(scores), indent=2) + "\n")
+    if storage.is_elsewhere(config):
+        storage.copy_captioner(config)
     print(f"caption images with it: python sample.py --captioner {config.folder / 'captioner'} IMAGE ...")
 
 

@@ -243,6 +243,8 @@ class TrainConfig:
     """Steps between evaluations on the validation split."""
     checkpoint_every: Positive = 500
     """Steps between checkpoints."""
+    checkpoints: str | None = None
+    """Where checkpoints are kept, by the run's name: a folder, or gs://BUCKET/FOLDER; None: in the run's own folder."""
     keep_checkpoints: Positive = 2
     """Checkpoints kept, the newest."""
     keep_every: Positive | None = None
@@ -336,7 +338,7 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        """Where the run keeps checkpoints, metrics and its captioner."""
+        """Where the run keeps metrics, its captioner and, as a rule, checkpoints."""
         return Path(self.runs) / self.name
 
 

@@ -9,49 +9,57 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import PurePath
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from captioner_jax.config import Config, Resumption, from_dict
 from captioner_jax.errors import UserError
-from captioner_jax.files import write_whole
-from captioner_jax.training import hosts
+from captioner_jax.training import archive, hosts, storage
 from captioner_jax.training.step import TrainState
 
-SETTINGS = "config.json"
+CHECKPOINTS, SETTINGS = "checkpoints", "config.json"
 # May differ between a run and its resumption: they change what is shown or kept, or where it is computed.
 FREE_TO_CHANGE = (
-    *("runs", "evaluation", "devices", "data.workers"),
-    *("train.log_every", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_every", "train.profile"),
+    *("runs", "evaluation", "devices", "data.workers", "train.log_every", "train.profile"),
+    *("train.checkpoint_every", "train.checkpoints", "train.keep_checkpoints", "train.keep_every"),
 )
 
 
 def check_run(config: Config, how: Resumption) -> None:
     """Raises UserError where there is a run already and no resumption is asked for, or the other way round.
 
-    Also where the run was begun with other settings, unless that is allowed; then it tells of them. Writes nothing.
+    Also where the run was begun with other settings, unless that is allowed; then it tells of them; and where
+    checkpoints cannot be kept as is asked for. Writes nothing.
     """
+    storage.check(config)
+    home = storage.home(config)
     try:
-        steps = ocp.utils.checkpoint_steps(_folder(config)) if _folder(config).is_dir() else []
+        steps = _steps(home)
+        if not steps and (others := _steps(epath.Path(config.folder))):
+            raise UserError(
+                f"{config.folder} holds a run up to step {max(others)}, and {home} none: "
+                f"copy {CHECKPOINTS} and {SETTINGS} there, or choose another --name"
+            )
         if steps and not (how.resume or how.begin_or_resume):
             raise UserError(
-                f"{config.folder} holds a run up to step {max(steps)}: go on with it by --resume, "
+                f"{home} holds a run up to step {max(steps)}: go on with it by --resume, "
                 "or choose another --name for this one"
             )
         if how.resume and not steps:
-            raise UserError(f"{config.folder} has no checkpoint to resume from")
+            raise UserError(f"{home} has no checkpoint to resume from")
         if not steps:
             return
-        begun = json.loads((config.folder / SETTINGS).read_text(encoding="utf-8"))
-        begun = _settings(from_dict(begun, str(config.folder / SETTINGS)))  # settings that are new since: by default
+        begun = json.loads((home / SETTINGS).read_text())
+        begun = _settings(from_dict(begun, str(home / SETTINGS)))  # settings that are new since: by default
     except (OSError, ValueError) as error:
-        raise UserError(f"{config.folder}: cannot read the run there: {error}") from error
+        raise UserError(f"{home}: cannot read the run there: {error}") from error
     changes = differences(begun, _settings(config))
-    told = "\n".join([f"{config.folder} was begun with other settings:", *changes])
+    told = "\n".join([f"{home} was begun with other settings:", *changes])
     if changes and not how.allow_changes:
         raise UserError(f"{told}\n--allow-changes goes on with those of now")
     if changes:
@@ -66,26 +74,32 @@ class Best(NamedTuple):
 
 
 class Checkpoints:
-    """The checkpoints in a run's folder, with the configuration that they belong to."""
+    """The checkpoints of a run, with the configuration that they belong to.
+
+    Where they are not in the run's folder, each holds besides what that folder holds, so that nothing else is needed.
+    """
 
     def __init__(self, config: Config):
-        """Makes the run's folder if need be. Raises UserError where nothing can be written there."""
+        """Makes the folders if need be. Raises UserError where nothing can be written there."""
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every step; of what fails, we do
-        self.folder = config.folder
+        self.home, self.folder = storage.home(config), config.folder
+        self.is_elsewhere = storage.is_elsewhere(config)
         self.best = Best(float("-inf"), 0)
-        try:
-            _folder(config).mkdir(parents=True, exist_ok=True)
+        with _room_for_a_run(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        with _room_for_a_run(self.home):
+            checkpoints = storage.absolute(self.home) / CHECKPOINTS  # as Orbax wants it
+            checkpoints.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=config.train.keep_checkpoints,
                 keep_period=config.train.keep_every,
                 cleanup_tmp_directories=True,
             )
-            handlers = {"state": ocp.StandardCheckpointHandler(), "best": ocp.JsonCheckpointHandler()}
-            self.manager = ocp.CheckpointManager(_folder(config), options=options, item_handlers=handlers)
+            arrays, text = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
+            handlers = {"state": arrays(), "best": text(), "folder": arrays()}
+            self.manager = ocp.CheckpointManager(checkpoints, options=options, item_handlers=handlers)
             if hosts.is_first():
-                write_whole(config.folder / SETTINGS, json.dumps(_settings(config), indent=2) + "\n")
-        except OSError as error:
-            raise UserError(f"{config.folder}: cannot keep a run there: {error.strerror or error}") from error
+                storage.write(self.home / SETTINGS, json.dumps(_settings(config), indent=2) + "\n")
 
     def is_best(self, score: float) -> bool:
         """Is this score greater than any before? If so, it is the one to beat from now on."""
@@ -102,29 +116,34 @@ class Checkpoints:
 
         Raises UserError where this checkpoint, or the one before, cannot be written.
         """
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(vars(state)), best=ocp.args.JsonSave(self.best._asdict())
-        )
+        items = {"state": ocp.args.StandardSave(vars(state)), "best": ocp.args.JsonSave(self.best._asdict())}
+        if self.is_elsewhere:
+            items["folder"] = ocp.args.StandardSave({"tar": archive.packed(self.folder)})
         with self._writing():
-            self.manager.save(int(state.step), args=items)
+            self.manager.save(int(state.step), args=ocp.args.Composite(**items))
 
     def restore(self, like: TrainState) -> TrainState:
-        """The newest state, in the shapes and places of `like`; `best` becomes what it was then.
+        """The newest state, in the shapes and places of `like`; `best`, and what else it holds, become as they were.
 
         Raises UserError where it is of other names or shapes.
         """
         step = self.latest
         assert step is not None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, vars(like))
-        wanted, kept = _shapes(abstract), _shapes(self.manager.item_metadata(step)["state"])
+        held = self.manager.item_metadata(step)
+        wanted, kept = _shapes(abstract), _shapes(held["state"])
         if wanted != kept:
             names = sorted(name for name in wanted.keys() | kept.keys() if wanted.get(name) != kept.get(name))
             raise UserError(
                 f"the checkpoint of step {step} does not fit these settings: {', '.join(names[:5])}"
                 + (" and others" if len(names) > 5 else "")
             )
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), best=ocp.args.JsonRestore())
-        found = self.manager.restore(step, args=items)
+        items = {"state": ocp.args.StandardRestore(abstract), "best": ocp.args.JsonRestore()}
+        if "folder" in held:
+            items["folder"] = ocp.args.StandardRestore()
+        found = self.manager.restore(step, args=ocp.args.Composite(**items))
+        if "folder" in items and hosts.is_first():
+            archive.unpack(found["folder"]["tar"], self.folder)
         self.best = Best(**found["best"])
         return TrainState(**found["state"])
 
@@ -146,14 +165,25 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError) as error:  # ValueError is TensorStore's
+            remedy = "see to the bucket" if storage.in_bucket(self.home) else "make room there"
             raise UserError(
-                f"{self.folder}: a checkpoint cannot be written: {_reason(error)}. "
-                "Those before it are unharmed: make room there, and go on with --resume"
+                f"{self.home}: a checkpoint cannot be written: {_reason(error)}. "
+                f"Those before it are unharmed: {remedy}, and go on with --resume"
             ) from error
 
 
-def _folder(config: Config) -> Path:
-    return config.folder.absolute() / "checkpoints"
+def _steps(home: epath.Path) -> list[int]:
+    """Of the checkpoints there."""
+    folder = home / CHECKPOINTS
+    return ocp.utils.checkpoint_steps(folder) if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def _room_for_a_run(place: PurePath) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{place}: cannot keep a run there: {error.strerror or error}") from error
 
 
 @functools.cache  # once a process

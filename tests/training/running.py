@@ -9,9 +9,10 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -31,11 +32,11 @@ EVERY_STEP = ["--train.log-every", "1", "--train.evaluate-every", "1000", "--tra
 class Run:
     """One process of train.py."""
 
-    def __init__(self, folder: Path, arguments: list[str], devices: int):
+    def __init__(self, folder: Path, arguments: list[str], devices: int, environment: dict[str, str]):
         number = time.monotonic_ns()
         self.out, self.err = folder / f"{number}.out", folder / f"{number}.err"
         self.process: ForkServerProcess = FORKS.Process(
-            target=_train, args=(arguments, devices, folder / "cache", self.out, self.err)
+            target=_train, args=(arguments, devices, environment, folder / "cache", self.out, self.err)
         )
         self.process.start()
 
@@ -59,8 +60,9 @@ class Run:
         self.process.join()
 
 
-def _train(arguments: list[str], devices: int, cache: Path, out: Path, err: Path) -> None:
+def _train(arguments: list[str], devices: int, environment: dict[str, str], cache: Path, out: Path, err: Path) -> None:
     """What a process does."""
+    os.environ.update(environment)
     for stream, file in ((sys.stdout, out), (sys.stderr, err)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream.fileno())
     jax.config.update("jax_num_cpu_devices", devices)
@@ -76,8 +78,10 @@ class Runs:
         self.folder = folder
         self.options = [*data, "--runs", str(folder), *SMALL, *EVERY_STEP]
 
-    def start(self, name: str, *options: str, devices: int = 1) -> "Run":
-        return Run(self.folder, ["--name", name, *self.options, *options], devices)
+    def start(
+        self, name: str, *options: str, devices: int = 1, environment: Mapping[str, str] = MappingProxyType({})
+    ) -> "Run":
+        return Run(self.folder, ["--name", name, *self.options, *options], devices, dict(environment))
 
     def losses(self, name: str) -> dict[int, float]:
         """Of each step, as it was told last."""
