@@ -47,8 +47,6 @@ class Options:
     """Image files, folders of them, patterns, or - for a list of files on standard input."""
     captioner: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A captioner directory, or hf://OWNER/NAME; several times: an ensemble; none: the one that comes with this."""
-    mirror: bool = False
-    """Look at each picture in a mirror, too, and write by the mean of both: better captions, in twice the time."""
     recursive: bool = False
     """Folders within folders, too."""
     watch: Path | None = None
@@ -99,7 +97,7 @@ def main(arguments: list[str]) -> int:
     check(options)
     leave_out_absent_tpus()
     keep_compiled()
-    captioner = Captioner.load(*options.captioner, mirror=options.mirror)
+    captioner = Captioner.load(*options.captioner)
     if options.serve:
         serve(captioner, asked, options)
         return 0

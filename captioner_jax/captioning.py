@@ -59,11 +59,8 @@ class Captioner:
     directories are an ensemble, which writes by the mean of their probabilities.
     """
 
-    def __init__(self, first: Bundle, *others: Bundle, mirror: bool = False):
-        """Of one vocabulary and one image size. Raises UserError for others.
-
-        With `mirror` each looks at a picture and at its mirror image: better captions, for twice the time.
-        """
+    def __init__(self, first: Bundle, *others: Bundle):
+        """Of one vocabulary and one image size. Raises UserError for others."""
         self.bundles = bundles = (first, *others)
         if len({one.tokenizer.to_json() for one in bundles}) > 1:
             raise UserError("captioners of one ensemble need the same vocabulary: train them on the same data set")
@@ -73,24 +70,19 @@ class Captioner:
         self.image_size = first.preprocessing.image_size
         self.max_length = min(one.max_length for one in bundles)
         self._models = [_model(one) for one in bundles]
-        if mirror:
-            self._models += [model.mirrored() for model in self._models]
         self._writer = functools.lru_cache(maxsize=8)(self._make_writer)
         self._recorder = functools.lru_cache(maxsize=8)(self._make_recorder)
         self._reader = functools.cache(lambda: make_reader(self._models[0].untrained, ALTERNATIVES))
         self._evidence = functools.cache(lambda: make_evidence(self._models[0].untrained))
 
     @classmethod
-    def load(cls, *directories: str | os.PathLike[str], mirror: bool = False) -> "Captioner":
+    def load(cls, *directories: str | os.PathLike[str]) -> "Captioner":
         """From a directory, or by hf://OWNER/NAME from the hub; from several, an ensemble; from none, `RELEASED`.
-
-        `mirror` as where one is made.
 
         Raises UserError where one is no captioner, a damaged one, or one of a later format, and where they do not go
         together.
         """
-        found = [bundle.load(bundle.found(str(one))) for one in directories or [bundle.RELEASED]]
-        return cls(*found, mirror=mirror)
+        return cls(*(bundle.load(bundle.found(str(one))) for one in directories or [bundle.RELEASED]))
 
     def caption(self, pictures: Picture | Sequence[Picture], **asked: Any) -> list[str]:
         """The best caption of each picture; as `captions`."""
@@ -162,7 +154,7 @@ class Captioner:
         one batch is captioned the next is read and decoded. The last batch is filled up, so that nothing is compiled
         for it alone.
         """
-        write, parameters = self._compiled(asked), self._parameters
+        write, parameters = self._compiled(asked), [model.parameters for model in self._models]
         square = lambda picture: _square(picture, read, self.image_size)  # noqa: E731
         ahead: tuple[_Batch, Found] | None = None
         with ThreadPoolExecutor() as pool:
@@ -188,10 +180,6 @@ class Captioner:
         untrained = self._models[0].untrained
         return jax.jit(lambda parameters, pixels: record(Ensemble([untrained.voice(parameters, pixels)])))
 
-    @property
-    def _parameters(self) -> list[Parameters]:
-        return [model.parameters for model in self._models]
-
     def _written(self, picture: Picture, asked: dict[str, Any]) -> "_Written":
         if len(self.bundles) > 1:
             raise UserError("an ensemble cannot be explained: ask one of its captioners")
@@ -200,7 +188,9 @@ class Captioner:
         if isinstance(square, ImageError):
             raise square
         pixels = square[None]
-        found = self._compiled(settings)(self._parameters, pixels, image_keys(settings.seed, _numbers(pixels)))
+        found = self._compiled(settings)(
+            [self._models[0].parameters], pixels, image_keys(settings.seed, _numbers(pixels))
+        )
         tokens, log_p, scores = (np.asarray(x)[0] for x in found)
         captions = self._captions(tokens, log_p, scores)
         if not captions:
@@ -229,9 +219,6 @@ class _Model(NamedTuple):
 
     untrained: Untrained
     parameters: Parameters
-
-    def mirrored(self) -> "_Model":
-        return self._replace(untrained=self.untrained._replace(mirrored=True))
 
 
 def _model(one: Bundle) -> _Model:

@@ -1,6 +1,6 @@
 """Scores captions, without Java.
 
-python -m captioner_jax.evaluate CAPTIONER --data.path FOLDER [--split test] [--beam 5] [--mirror] [--output FOLDER]
+python -m captioner_jax.evaluate CAPTIONER --data.path FOLDER [--split test] [--beam 5] [--output FOLDER]
 python -m captioner_jax.evaluate score RESULTS.json ANNOTATIONS.json [--output FILE.json]
 
 The first writes captions of a split's images and scores them; the second scores anybody's, in COCO's files.
@@ -44,8 +44,6 @@ class Evaluate:
     """Of the data set: train, validation, test, or another that it has."""
     beam: Positive = 5
     """Width of the search; 1 is greedy."""
-    mirror: bool = False
-    """Look at each in a mirror, too, and write by the mean of both looks; the loss is that without it."""
     batch_size: Positive = 50
     """Images at a time."""
     output: Path | None = None
@@ -93,7 +91,7 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
         [one.example.captions for one in written],
         training=itertools.chain.from_iterable(data.train.captions()),
         truncated=[one.truncated for one in written],
-        searched=("greedy" if options.beam == 1 else f"beam{options.beam}") + ("+mirror" if options.mirror else ""),
+        searched="greedy" if options.beam == 1 else f"beam{options.beam}",
     )
     folder = options.output or options.captioner.parent / options.split
     _keep(folder / "captions.json", to_results([(one.example.name, one.caption) for one in written]))
@@ -126,17 +124,16 @@ def _scores(captioner: Bundle, split: Source, options: Evaluate) -> Scores:
     """As training scores, with the captioner's own size of image and length of caption."""
     size, length = captioner.preprocessing.image_size, captioner.max_length
     data = dataclasses.replace(options.data, image_size=size, max_length=length)
-    graphdef, preprocessing = captioner.graphdef, captioner.preprocessing
-    pixels = lambda _, images: images  # a mirror takes them  # noqa: E731
+    write = make_writer(captioner.graphdef, captioner.preprocessing, length=length, beams=options.beam)
     return score_split(
         split,
         captioner.parameters,
         captioner.tokenizer,
         data,
         batch_size=options.batch_size,
-        sight=pixels if options.mirror else make_sight(graphdef, preprocessing),
-        loss_sums=make_evaluation_step(graphdef, preprocessing),
-        write=make_writer(graphdef, preprocessing, length=length, beams=options.beam, mirror=options.mirror),
+        sight=make_sight(captioner.graphdef, captioner.preprocessing),
+        loss_sums=make_evaluation_step(captioner.graphdef, captioner.preprocessing),
+        write=write,
     )
 
 

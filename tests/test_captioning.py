@@ -24,16 +24,3 @@ def test_batch_norms_are_folded_and_captions_are_those_of_the_captioner_as_it_wa
     assert [one.text for one, *_ in found] == [whole.tokenizer.decode(ids) for ids in np.asarray(expected.tokens[:, 0])]
     np.testing.assert_allclose([one.log_p for one, *_ in found], expected.log_p[:, 0], rtol=1e-4)
     assert len({one.log_p for one, *_ in found}) == 4  # each picture is seen
-
-
-def test_with_a_mirror_a_picture_and_its_mirror_image_are_captioned_alike():
-    whole = untrained(image_size=32)
-    picture = np.random.default_rng(0).integers(0, 255, (32, 32, 3), np.uint8)
-    with_mirror, without = Captioner(whole, mirror=True), Captioner(whole)
-    pictures = [picture, np.ascontiguousarray(picture[:, ::-1])]
-    (one,), (other,) = with_mirror.captions(pictures)
-    assert one.text == other.text
-    np.testing.assert_allclose(one.log_p, other.log_p, rtol=1e-5)
-    first, second = (captions[0].log_p for captions in without.captions(pictures))
-    assert abs(first - second) > 1e-3
-    assert with_mirror.explain(picture).caption == one

@@ -26,29 +26,23 @@ class Untrained(NamedTuple):
 
     graphdef: nnx.GraphDef[Captioner]
     preprocessing: Preprocessing
-    mirrored: bool = False
-    """It sees the mirror image of what it is shown; of pixels, not of cells."""
 
     def voice(self, parameters: Parameters, images: Images) -> Voice:
         """The captioner of these parameters, and what it sees in the images."""
         captioner = nnx.merge(self.graphdef, parameters)
-        seen = jnp.asarray(images)[:, :, ::-1] if self.mirrored else jnp.asarray(images)
-        return Voice(captioner.decoder, captioner.memory(cells_of(captioner, seen, self.preprocessing)))
+        return Voice(captioner.decoder, captioner.memory(cells_of(captioner, jnp.asarray(images), self.preprocessing)))
 
 
 def make_writer(
-    graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, *, length: int, beams: int, mirror: bool = False
+    graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, *, length: int, beams: int
 ) -> Callable[[Parameters, Images], Found]:
-    """A jitted function of parameters and pixels, or cells: normalise, encode, search. One beam is greedy.
-
-    With `mirror`, which takes pixels, it writes by the mean of what it sees of an image and of its mirror image.
-    """
+    """A jitted function of parameters and pixels, or cells: normalise, encode, search. One beam is greedy."""
     search = greedy if beams == 1 else functools.partial(beam_search, beams=beams)
-    looks = [Untrained(graphdef, preprocessing, mirrored) for mirrored in ((False, True) if mirror else (False,))]
+    captioner = Untrained(graphdef, preprocessing)
 
     @jax.jit
     def write(parameters: Parameters, images: Images) -> Found:
-        return search(Ensemble([look.voice(parameters, images) for look in looks]), length)
+        return search(Ensemble([captioner.voice(parameters, images)]), length)
 
     return write
 
