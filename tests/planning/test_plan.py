@@ -163,7 +163,7 @@ def test_recipes_compile_for_tpus(recipe, slice_name, pytestconfig):
     assert isinstance(program, Program)
     assert program.memory.whole < one.chip.memory
     reduced = sum(one.bytes * one.count for one in program.work.collectives if one.kind == "all-reduce")
-    learned = program.memory.optimizer / 4  # float32: at least one number for each that learns, whose gradient is added up
+    learned = program.memory.optimizer / 4  # float32, one number or more for each that has a gradient to be added up
     assert reduced > 0.3 * learned * (2 if config.train.precision == "bfloat16" else 4)
 
 
