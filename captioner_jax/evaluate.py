@@ -1,6 +1,7 @@
 """Scores captions, without Java.
 
-python -m captioner_jax.evaluate CAPTIONER --data.path FOLDER [--split test] [--beam 5] [--output FOLDER]
+python -m captioner_jax.evaluate CAPTIONER [--ensemble OTHER ...] --data.path FOLDER [--split test] [--beam 5]
+                                 [--output FOLDER]
 python -m captioner_jax.evaluate score RESULTS.json ANNOTATIONS.json [--output FILE.json]
 
 The first writes captions of a split's images and scores them; the second scores anybody's, in COCO's files.
@@ -20,7 +21,6 @@ from captioner_jax import bundle
 from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import DataConfig, Positive, from_dict
-from captioner_jax.data.features import make_sight
 from captioner_jax.data.load import load
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.errors import UserError, for_people
@@ -28,9 +28,8 @@ from captioner_jax.evaluation.coco_files import read_references, read_results, t
 from captioner_jax.evaluation.report import make_report
 from captioner_jax.evaluation.split import Scores, score_split
 from captioner_jax.files import write_whole
-from captioner_jax.generation.writing import make_writer
 from captioner_jax.platforms import leave_out_absent_tpus
-from captioner_jax.training.step import make_evaluation_step
+from captioner_jax.together import together
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,8 @@ class Evaluate:
 
     captioner: tyro.conf.Positional[Path]
     """A captioner directory."""
+    ensemble: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
+    """Another captioner directory, that writes together with the first; may be given several times."""
     data: DataConfig = field(default_factory=DataConfig)
     split: str = "test"
     """Of the data set: train, validation, test, or another that it has."""
@@ -74,7 +75,7 @@ def main(arguments: list[str]) -> int:
         asks = [argument for argument in arguments if argument in ("-h", "--help")]
         tyro.cli(Evaluate, args=asks, prog=program)  # ends the program: with help, or for want of a captioner
     captioner = bundle.load(Path(arguments[0]))
-    default = Evaluate(Path(arguments[0]), _trained_on(captioner))
+    default = Evaluate(Path(arguments[0]), data=_trained_on(captioner))
     evaluate(captioner, tyro.cli(Evaluate, args=arguments, default=default, prog=program))
     return 0
 
@@ -84,7 +85,7 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
     data = load(options.data)
     split = _split(data, options.split)
     print(f"{data.about}; scoring {len(split)} images of {options.split}")
-    scores = _scores(captioner, split, options)
+    scores = _scores([captioner, *map(bundle.load, options.ensemble)], split, options)
     written = scores.written
     report = make_report(
         [one.caption for one in written],
@@ -120,20 +121,21 @@ def score(options: Score) -> None:
     print(report.table())
 
 
-def _scores(captioner: Bundle, split: Source, options: Evaluate) -> Scores:
-    """As training scores, with the captioner's own size of image and length of caption."""
-    size, length = captioner.preprocessing.image_size, captioner.max_length
-    data = dataclasses.replace(options.data, image_size=size, max_length=length)
-    write = make_writer(captioner.graphdef, captioner.preprocessing, length=length, beams=options.beam)
+def _scores(captioners: list[Bundle], split: Source, options: Evaluate) -> Scores:
+    """As training scores, with the captioners' own size of image and length of caption."""
+    first, one = captioners[0], together(captioners, beams=options.beam)
+    data = dataclasses.replace(
+        options.data, image_size=first.preprocessing.image_size, max_length=min(its.max_length for its in captioners)
+    )
     return score_split(
         split,
-        captioner.parameters,
-        captioner.tokenizer,
+        one.parameters,
+        first.tokenizer,
         data,
         batch_size=options.batch_size,
-        sight=make_sight(captioner.graphdef, captioner.preprocessing),
-        loss_sums=make_evaluation_step(captioner.graphdef, captioner.preprocessing),
-        write=write,
+        sight=one.sight,
+        loss_sums=one.loss_sums,
+        write=one.write,
     )
 
 

@@ -164,6 +164,15 @@ def test_a_captioner_is_scored_and_its_files_can_be_scored_again(folder, run, tm
     assert json.loads((tmp_path / "again.json").read_text())["scores"] == scores["scores"]
 
 
+def test_an_ensemble_of_one_captioner_twice_scores_as_it_does_alone(folder, run, tmp_path):
+    captioner, where = str(run / "captioner"), ["--data.path", str(folder), "--beam", "2"]
+    assert evaluate.main([captioner, *where, "--output", str(tmp_path / "alone")]) == 0
+    assert evaluate.main([captioner, "--ensemble", captioner, *where, "--output", str(tmp_path / "twice")]) == 0
+    alone, twice = (json.loads((tmp_path / of / "scores.json").read_text()) for of in ("alone", "twice"))
+    assert alone["scores"] == twice["scores"]
+    assert alone["split"]["loss"] == pytest.approx(twice["split"]["loss"], rel=1e-5)
+
+
 def test_mistakes_in_scoring_are_said(folder, run, tmp_path, capsys):
     captioner = [str(run / "captioner"), "--data.path", str(folder)]
     assert evaluate.main([*captioner, "--split", "exam"]) == 1

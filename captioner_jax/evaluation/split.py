@@ -1,13 +1,12 @@
 """How well a captioner does on a split: its loss, what it writes, and how much of that is true."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import tqdm
 
 from captioner_jax.config import DataConfig
-from captioner_jax.data.features import Sight
 from captioner_jax.data.pipeline import Batch, evaluation_batches
 from captioner_jax.data.shapes.scene import Scene
 from captioner_jax.data.shapes.truth import Verdict, judge
@@ -18,6 +17,9 @@ from captioner_jax.evaluation.report import quick_scores
 from captioner_jax.generation.search import Found
 from captioner_jax.text.special import END
 from captioner_jax.text.tokenizer import Tokenizer
+
+Its = TypeVar("Its")
+"""The parameters of a captioner, or of several."""
 
 
 class Written(NamedTuple):
@@ -42,14 +44,14 @@ class Scores(NamedTuple):
 
 def score_split(
     source: Source,
-    parameters: dict[Any, Any],
+    parameters: Its,
     tokenizer: Tokenizer,
     data: DataConfig,
     *,
     batch_size: int,
-    sight: Sight,
-    loss_sums: Callable[[dict[Any, Any], Batch], tuple[Any, Any]],
-    write: Callable[[dict[Any, Any], Any], Found],
+    sight: Callable[[Its, Any], Any],
+    loss_sums: Callable[[Its, Batch], tuple[Any, Any]],
+    write: Callable[[Its, Any], Found],
     images: int | None = None,
     views: Views | None = None,
 ) -> Scores:

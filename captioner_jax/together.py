@@ -1,0 +1,82 @@
+"""One captioner, or several that write with one voice, as evaluation wants them: what they see, lose and write."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from captioner_jax.bundle import Bundle
+from captioner_jax.data.features import make_sight
+from captioner_jax.data.pipeline import Batch
+from captioner_jax.errors import UserError
+from captioner_jax.generation.ensemble import Ensemble, Voice
+from captioner_jax.generation.search import Found, beam_search, greedy
+from captioner_jax.generation.writing import Images, Parameters
+from captioner_jax.model.captioner import Captioner
+from captioner_jax.text.special import PAD
+from captioner_jax.training.loss import masked_sum, token_losses
+
+All = Sequence[Parameters]
+Seen = Sequence[Float[Array, "B y x C"]]
+
+
+class Together(NamedTuple):
+    """Functions of all captioners' parameters; what each sees of a batch takes the place of its images."""
+
+    parameters: All
+    sight: Callable[[All, Images], Seen]
+    loss_sums: Callable[[All, Batch], tuple[Float[Array, ""], Float[Array, ""]]]
+    write: Callable[[All, Seen], Found]
+
+
+def together(bundles: Sequence[Bundle], *, beams: int) -> Together:
+    """Raises UserError for captioners of unlike vocabularies or sizes of image."""
+    check_alike(bundles)
+    sights = [make_sight(one.graphdef, one.preprocessing) for one in bundles]
+    length = min(one.max_length for one in bundles)
+
+    def captioners(parameters: All) -> list[Captioner]:
+        return [nnx.merge(one.graphdef, its) for one, its in zip(bundles, parameters, strict=True)]
+
+    def sight(parameters: All, images: Images) -> Seen:
+        return [see(its, images) for see, its in zip(sights, parameters, strict=True)]
+
+    @jax.jit
+    def loss_sums(parameters: All, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        seen: Any = batch.images
+        return ensemble_loss(captioners(parameters), seen, jnp.asarray(batch.tokens))
+
+    @jax.jit
+    def write(parameters: All, seen: Seen) -> Found:
+        all_of_them = zip(captioners(parameters), seen, strict=True)
+        ensemble = Ensemble([Voice(one.decoder, one.memory(cells)) for one, cells in all_of_them])
+        return greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
+
+    return Together([one.parameters for one in bundles], sight, loss_sums, write)
+
+
+def check_alike(bundles: Sequence[Bundle]) -> None:
+    """Raises UserError where captioners cannot write together."""
+    if len({one.tokenizer.to_json() for one in bundles}) > 1:
+        raise UserError("captioners of one ensemble need the same vocabulary: train them on the same data set")
+    if len({one.preprocessing.image_size for one in bundles}) > 1:
+        raise UserError("captioners of one ensemble need images of the same size")
+
+
+def ensemble_loss(
+    captioners: Sequence[Captioner], seen: Seen, tokens: Int[Array, "B G U"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    r"""The sum over words of $$-\log \frac{1}{M} \sum_m p_m(w \mid \ldots)$$ in nats, and their number."""
+    tokens = tokens.reshape(-1, tokens.shape[-1])
+    inputs, targets = tokens[:, :-1], tokens[:, 1:]
+
+    def losses(captioner: Captioner, cells: Float[Array, "B y x C"]) -> Float[Array, "_ T"]:
+        decoder = captioner.decoder
+        return token_losses(decoder.all_logits(decoder.read(inputs, inputs != PAD, captioner.memory(cells))), targets)
+
+    of_each = jnp.stack([losses(one, cells) for one, cells in zip(captioners, seen, strict=True)])
+    return masked_sum(math.log(len(captioners)) - jax.nn.logsumexp(-of_each, axis=0), targets != PAD)

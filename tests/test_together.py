@@ -1,0 +1,68 @@
+"""Several captioners scored as one: laws of the mixture."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from captioner_jax.data.pipeline import Batch
+from captioner_jax.errors import UserError
+from captioner_jax.text.special import END, PAD, START
+from captioner_jax.text.tokenizer import train_words
+from captioner_jax.together import together
+from captioner_jax.training.step import make_evaluation_step
+from tests.making import untrained
+
+TOKENS = np.array([[[START, 5, 7, 6, END, PAD]], [[START, 8, END, PAD, PAD, PAD]]], np.int32)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    return Batch(images, TOKENS, np.ones(2, bool), np.arange(2, dtype=np.int32))
+
+
+def seen_by(one, batch):
+    return batch._replace(images=one.sight(one.parameters, batch.images))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_same_captioner_several_times_loses_and_writes_as_it_does_alone(batch, count):
+    captioner = untrained()
+    alone = make_evaluation_step(captioner.graphdef, captioner.preprocessing)(captioner.parameters, batch)
+    one = together([captioner], beams=3)
+    several = together([captioner] * count, beams=3)
+    np.testing.assert_allclose(several.loss_sums(several.parameters, seen_by(several, batch)), alone, rtol=1e-5)
+    expected, written = (its.write(its.parameters, seen_by(its, batch).images).tokens for its in (one, several))
+    np.testing.assert_array_equal(written, expected)
+
+
+def test_the_loss_of_two_is_that_of_the_mean_of_their_probabilities(batch):
+    captioners = [untrained(seed=1), untrained(seed=2)]
+    both = together(captioners, beams=1)
+    loss, words = both.loss_sums(both.parameters, seen_by(both, batch))
+    probabilities = [of_targets(captioner, batch) for captioner in captioners]
+    expected = [-np.log((p + q) / 2) for p, q in zip(*probabilities, strict=True)]
+    assert words == len(expected) == 6
+    np.testing.assert_allclose(loss, sum(expected), rtol=1e-5)
+
+
+def of_targets(captioner, batch):
+    """Each word's probability, by a softmax in float64."""
+    model = nnx.merge(captioner.graphdef, captioner.parameters)
+    see = together([captioner], beams=1)
+    (cells,) = see.sight(see.parameters, batch.images)
+    inputs, targets = TOKENS[:, 0, :-1], TOKENS[:, 0, 1:]
+    decoder = model.decoder
+    x = decoder.read(jnp.asarray(inputs), jnp.asarray(inputs != PAD), model.memory(cells))
+    logits = decoder.all_logits(x)
+    exponents = np.exp(np.asarray(logits, np.float64))
+    p = exponents / exponents.sum(-1, keepdims=True)
+    return [p[row, t, targets[row, t]] for row, t in np.argwhere(targets != PAD)]
+
+
+def test_captioners_of_unlike_vocabularies_or_sizes_do_not_go_together():
+    with pytest.raises(UserError, match="the same size"):
+        together([untrained(), untrained(image_size=32)], beams=1)
+    with pytest.raises(UserError, match="the same vocabulary"):
+        together([untrained(), untrained(tokenizer=train_words(["a cat"], 1))], beams=1)
