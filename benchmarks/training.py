@@ -85,8 +85,12 @@ def main() -> None:
     parser.add_argument("--others", default=sys.executable, help="a Python that has torch and torchvision")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--images", type=int, help="a step, if not as many as fit a CPU")
+    parser.add_argument("--steps", type=int, help="timed at a time, if not as many as suit a CPU")
     parser.add_argument("--precision", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--dropout", type=float, default=0.0)
+    parser.add_argument(
+        "--shares", action=argparse.BooleanOptionalAction, default=True, help="tell the FLOPs of simulated devices, too"
+    )
     parser.add_argument("--peak", type=float, help="of the device, in TFLOP/s, for the share of it that is used (MFU)")
     asked = parser.parse_args()
     print("python " + shlex.join(sys.argv))
@@ -94,7 +98,8 @@ def main() -> None:
         shape = SHAPES[name]
         images = asked.images or shape.images
         print(f"\n{name}: {images} images of {shape.side}x{shape.side}, {shape.captions} captions each, a step")
-        settings = [name, str(images), asked.precision, str(asked.dropout)]
+        steps = asked.steps or shape.steps
+        settings = [name, str(images), str(steps), asked.precision, str(asked.dropout)]
         with tempfile.TemporaryDirectory() as folder:
             asking = [*settings, str(Path(folder) / "weights.npz")]
             contenders = {
@@ -104,10 +109,11 @@ def main() -> None:
             }
         if asked.dropout == 0 and asked.precision == "float32":
             agree(contenders)
-        compare(contenders, images, shape.steps, asked.rounds, asked.peak)
+        compare(contenders, images, steps, asked.rounds, asked.peak)
         for contender in contenders.values():
             contender.end()
-        shares(settings)
+        if asked.shares:
+            shares(settings)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ from torch.nn.functional import linear, log_softmax, relu, scaled_dot_product_at
 
 START, END = 1, 2
 WAY, TYPE = sys.argv[1:]
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cuda":
+    torch.set_float32_matmul_precision("high")  # TF32, as XLA takes on GPUs
 
 
 class Block(nn.Module):
@@ -36,7 +39,7 @@ class Block(nn.Module):
         sequences, images = len(x), memory.shape[1]
         q, k, v = self.qkv(self.norms[0](x)).view(sequences, 3, HEADS, 1, -1).unbind(1)
         cache.index_copy_(3, at, torch.stack([k, v]))
-        seen = (torch.arange(room) <= at)[None, None, None] if room == TOKENS else None
+        seen = (torch.arange(room, device=DEVICE) <= at)[None, None, None] if room == TOKENS else None
         read = scaled_dot_product_attention(q, cache[0, :, :, :room], cache[1, :, :, :room], attn_mask=seen)
         x = x + self.o(read.reshape(sequences, WIDTH))
         # The K beams of an image are K queries of it.
@@ -77,22 +80,25 @@ def prepare(task: Task) -> Callable[[], object]:
 def encoding(task: Task) -> Callable[[], object]:
     dtype = getattr(torch, TYPE)
     net = nn.Sequential(*list(torchvision.models.resnet50().eval().children())[:-2])
-    net = net.to(dtype=dtype, memory_format=torch.channels_last)
-    images = torch.zeros(task.images, 3, SIDE, SIDE, dtype=dtype).to(memory_format=torch.channels_last)
+    net = net.to(DEVICE, dtype, memory_format=torch.channels_last)
+    images = torch.zeros(task.images, 3, SIDE, SIDE, dtype=dtype, device=DEVICE).to(memory_format=torch.channels_last)
     return warm(torch.compile(net) if WAY == "compiled" else net, images)
 
 
 def decoding(task: Task) -> Callable[[], object]:
-    decoder = Decoder().eval()
+    decoder = Decoder().eval().to(DEVICE)
     step = torch.compile(decoder) if WAY == "compiled" else decoder
     search = greedy if task.beams == 1 else beam_search
-    return warm(search, decoder, step, torch.randn(task.images, CELLS, WIDTH), task.beams)
+    return warm(search, decoder, step, torch.randn(task.images, CELLS, WIDTH, device=DEVICE), task.beams)
 
 
 def warm(run: Callable[..., object], *arguments: object) -> Callable[[], object]:
     def once() -> object:
         with torch.inference_mode():
-            return run(*arguments)
+            found = run(*arguments)
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        return found
 
     once()
     return once
@@ -101,10 +107,11 @@ def warm(run: Callable[..., object], *arguments: object) -> Callable[[], object]
 def greedy(decoder: Decoder, step: Callable[..., Tensor], cells: Tensor, beams: int) -> Tensor:
     """The likeliest word at each step; what has ended stays as it is."""
     memory, caches = decoder.memory(cells), empty(len(cells))
-    words, done = torch.full((len(cells),), START), torch.zeros(len(cells), dtype=torch.bool)
-    tokens = torch.zeros(len(cells), TOKENS, dtype=torch.long)
+    words = torch.full((len(cells),), START, device=DEVICE)
+    done = torch.zeros(len(cells), dtype=torch.bool, device=DEVICE)
+    tokens = torch.zeros(len(cells), TOKENS, dtype=torch.long, device=DEVICE)
     for t in range(TOKENS):
-        log_p = step(words, caches, memory, torch.tensor([t]), room(t))
+        log_p = step(words, caches, memory, torch.tensor([t], device=DEVICE), room(t))
         log_p[:, END] = -torch.inf
         words = log_p.argmax(-1).masked_fill(done, 0)
         tokens[:, t] = words
@@ -118,15 +125,15 @@ def beam_search(decoder: Decoder, step: Callable[..., Tensor], cells: Tensor, be
     """The best of K captions an image by log p over length^0.7; each goes on from its parent's keys and values."""
     images = len(cells)
     memory, caches = decoder.memory(cells), empty(images * beams)
-    words = torch.full((images * beams,), START)
-    tokens = torch.zeros(images, beams, TOKENS, dtype=torch.long)
-    total = torch.full((images, beams), -torch.inf)
+    words = torch.full((images * beams,), START, device=DEVICE)
+    tokens = torch.zeros(images, beams, TOKENS, dtype=torch.long, device=DEVICE)
+    total = torch.full((images, beams), -torch.inf, device=DEVICE)
     total[:, 0] = 0
-    lengths = torch.zeros(images, beams)
-    done = torch.zeros(images, beams, dtype=torch.bool)
-    first = torch.arange(images)[:, None] * beams
+    lengths = torch.zeros(images, beams, device=DEVICE)
+    done = torch.zeros(images, beams, dtype=torch.bool, device=DEVICE)
+    first = torch.arange(images, device=DEVICE)[:, None] * beams
     for t in range(TOKENS):
-        log_p = step(words, caches, memory, torch.tensor([t]), room(t)).view(images, beams, VOCABULARY)
+        log_p = step(words, caches, memory, torch.tensor([t], device=DEVICE), room(t)).view(images, beams, VOCABULARY)
         log_p[:, :, END] = -torch.inf
         log_p[done] = -torch.inf
         log_p[:, :, 0].masked_fill_(done, 0)
@@ -148,7 +155,7 @@ def beam_search(decoder: Decoder, step: Callable[..., Tensor], cells: Tensor, be
 
 
 def empty(sequences: int) -> list[Tensor]:
-    return [torch.zeros(2, sequences, HEADS, TOKENS, WIDTH // HEADS) for _ in range(LAYERS)]
+    return [torch.zeros(2, sequences, HEADS, TOKENS, WIDTH // HEADS, device=DEVICE) for _ in range(LAYERS)]
 
 
 def room(t: int) -> int:
@@ -157,4 +164,5 @@ def room(t: int) -> int:
 
 
 if __name__ == "__main__":
-    serve(f"torch {torch.__version__}, torchvision {torchvision.__version__}", prepare)
+    peak = None if DEVICE == "cpu" else lambda: torch.cuda.max_memory_allocated() / 2**20
+    serve(f"torch {torch.__version__}, torchvision {torchvision.__version__}, on {DEVICE}", prepare, peak)

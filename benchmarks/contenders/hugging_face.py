@@ -7,6 +7,9 @@ import transformers
 from serving import CELLS, FEED_FORWARD, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH, Task, serve
 from transformers.modeling_outputs import BaseModelOutput
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cuda":
+    torch.set_float32_matmul_precision("high")  # TF32, as XLA takes on GPUs
 CONFIG = transformers.MarianConfig(
     vocab_size=VOCABULARY,
     d_model=WIDTH,
@@ -24,9 +27,9 @@ CONFIG = transformers.MarianConfig(
 
 
 def prepare(task: Task) -> Callable[[], object]:
-    model = transformers.MarianMTModel(CONFIG).eval()
-    cells = torch.randn(task.images, CELLS, WIDTH)
-    seen = torch.ones(task.images, CELLS, dtype=torch.long)
+    model = transformers.MarianMTModel(CONFIG).eval().to(DEVICE)
+    cells = torch.randn(task.images, CELLS, WIDTH, device=DEVICE)
+    seen = torch.ones(task.images, CELLS, dtype=torch.long, device=DEVICE)
 
     def run() -> torch.Tensor:
         tokens = model.generate(
@@ -38,7 +41,7 @@ def prepare(task: Task) -> Callable[[], object]:
             max_new_tokens=TOKENS,
         )
         assert tokens.shape == (task.images, TOKENS + 1)
-        return tokens
+        return tokens.cpu()
 
     run()
     return run
@@ -46,4 +49,5 @@ def prepare(task: Task) -> Callable[[], object]:
 
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
-    serve(f"transformers {transformers.__version__}", prepare)
+    peak = None if DEVICE == "cpu" else lambda: torch.cuda.max_memory_allocated() / 2**20
+    serve(f"transformers {transformers.__version__}, on {DEVICE}", prepare, peak)

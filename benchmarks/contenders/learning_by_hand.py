@@ -1,6 +1,6 @@
 """A PyTorch user's own training: torchvision's ResNet-50 or the small encoder, decoder, loss and AdamW.
 
-python learning_by_hand.py eager|compiled small|resnet50 IMAGES float32|bfloat16 DROPOUT WEIGHTS
+python learning_by_hand.py eager|compiled small|resnet50 IMAGES STEPS float32|bfloat16 DROPOUT WEIGHTS
 
 Weights are read from the file WEIGHTS, or, where there is none, drawn at random and written there.
 """
@@ -35,8 +35,8 @@ from serving import Task, serve
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout, linear, scaled_dot_product_attention
 
-WAY, NAME, IMAGES, TYPE, DROPOUT, WEIGHTS = sys.argv[1:]
-SHAPE = SHAPES[NAME]._replace(images=int(IMAGES))
+WAY, NAME, IMAGES, STEPS, TYPE, DROPOUT, WEIGHTS = sys.argv[1:]
+SHAPE = SHAPES[NAME]._replace(images=int(IMAGES), steps=int(STEPS))
 RATE = float(DROPOUT)
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -1,7 +1,7 @@
 """This project's training step.
 
-python learning_here.py small|resnet50 IMAGES float32|bfloat16 DROPOUT WEIGHTS     WEIGHTS are learning_by_hand.py's
-python learning_here.py small|resnet50 IMAGES float32|bfloat16 DROPOUT shares      FLOPs a device, on one and on all
+python learning_here.py small|resnet50 IMAGES STEPS float32|bfloat16 DROPOUT WEIGHTS   as learning_by_hand.py keeps them
+python learning_here.py small|resnet50 IMAGES STEPS float32|bfloat16 DROPOUT shares    FLOPs a device, on one and all
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from held import peak_memory
 from learning import (
     BETA_2,
     BLOCKS,
@@ -39,8 +40,8 @@ from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.placement import make_placement
 from captioner_jax.training.step import CrossEntropy, TrainState, first_state, make_train_step
 
-NAME, IMAGES, TYPE, DROPOUT, WEIGHTS = sys.argv[1:]
-SHAPE = SHAPES[NAME]._replace(images=int(IMAGES))
+NAME, IMAGES, STEPS, TYPE, DROPOUT, WEIGHTS = sys.argv[1:]
+SHAPE = SHAPES[NAME]._replace(images=int(IMAGES), steps=int(STEPS))
 MODEL = ModelConfig(
     width=SHAPE.width,
     heads=SHAPE.heads,
@@ -110,9 +111,7 @@ def main() -> None:
         "parameters": sum(x.size for x in jax.tree.leaves(divided(state.parameters, is_statistic)[1])),
         "flops": flops(step),
     }
-    stats = jax.devices()[0].memory_stats()
-    peak = lambda: jax.devices()[0].memory_stats()["peak_bytes_in_use"] / 2**20  # noqa: E731
-    serve(told, timed, None if stats is None else peak)
+    serve(told, timed, peak_memory())
 
 
 def by_our_names(random: dict[Any, Any], kept: Mapping[str, np.ndarray]) -> dict[Any, Any]:

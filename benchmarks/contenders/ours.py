@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from held import peak_memory
 from serving import CELLS, FEED_FORWARD, HEADS, LAYERS, SIDE, TOKENS, VOCABULARY, WIDTH, Task, serve
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -58,4 +59,8 @@ def split(module: nnx.Module):
 
 
 if __name__ == "__main__":
-    serve(f"jax {jax.__version__}, Python {sys.version.split()[0]}", prepare)
+    serve(
+        f"jax {jax.__version__}, Python {sys.version.split()[0]}, on {jax.devices()[0].device_kind}",
+        prepare,
+        peak_memory(),
+    )
