@@ -8,6 +8,9 @@ Random weights, equal shapes (contenders/serving.py), as many threads as there a
 its own; all do a task in turn, round after round. Told are the median and the best of the rounds, how many times ours
 the others' best is (whatever else runs on a machine only ever adds to a time), and the least processor time, which a
 busy machine disturbs least.
+
+Measure on a machine with nothing else to do, with `OMP_WAIT_POLICY` unset. `passive` is for machines shared with other
+jobs alone: PyTorch's threads then sleep between operations, which on free cores makes small ones half as fast.
 """
 
 import argparse

@@ -11,6 +11,9 @@ round. Told are images a second by the median and by the best of the rounds; the
 machine disturbs least; how many times as fast as PyTorch eager each is, by the best and by processor time; the time
 until the first step is done; and the most memory. Then the FLOPs that each of eight simulated devices has, which should
 be an eighth.
+
+Measure on a machine with nothing else to do, with `OMP_WAIT_POLICY` unset. `passive` is for machines shared with other
+jobs alone: PyTorch's threads then sleep between operations, which on free cores makes small ones half as fast.
 """
 
 import argparse
