@@ -8,6 +8,9 @@ Random weights, equal shapes (contenders/serving.py), as many threads as there a
 its own; all do a task in turn, round after round. Told are the median and the best of the rounds, how many times ours
 the others' best is (whatever else runs on a machine only ever adds to a time), and the least processor time, which a
 busy machine disturbs least.
+
+Measure on a machine with nothing else to do, with `OMP_WAIT_POLICY` unset. `passive` is for machines shared with other
+jobs alone: PyTorch's threads then sleep between operations, which on free cores makes small ones half as fast.
 """
 
 import argparse
@@ -19,10 +22,21 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from contenders.serving import TOKENS, Task
+from contenders.serving import CELLS, FEED_FORWARD, LAYERS, TOKENS, VOCABULARY, WIDTH, Task
+from rows import Rows
 
 HERE = Path(__file__).parent / "contenders"
-OURS, EAGER, COMPILED = "captioner_jax", "PyTorch by hand", "the same, compiled"
+OURS, EAGER, COMPILED, HUGGING_FACE = "captioner_jax", "PyTorch by hand", "the same, compiled", "Hugging Face"
+TORCH = "PyTorch eager"
+# How many times as fast as these captioner_jax should be, for so many images.
+BARS = {
+    (EAGER, 1): 1.7,
+    (EAGER, 16): 1.3,
+    (HUGGING_FACE, 1): 3.0,
+    (HUGGING_FACE, 16): 2.5,
+    (TORCH, 1): 1.0,
+    (TORCH, 16): 1.0,
+}
 
 
 class Contender:
@@ -31,6 +45,7 @@ class Contender:
     def __init__(self, python: str, *command: str):
         threads = str(len(os.sched_getaffinity(0)))
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a GPU has room for all of them
         self.process = subprocess.Popen(
             [python, str(HERE / command[0]), *command[1:]],
             stdin=subprocess.PIPE,
@@ -63,9 +78,32 @@ class Time(NamedTuple):
     memory: float
 
 
-def compare(title: str, contenders: dict[str, Contender], tasks: list[Task], rounds: int, unit: str, each: int) -> None:
+class Work(NamedTuple):
+    """What a task takes at least: FLOPs, and bytes of weights that are read."""
+
+    flops: float
+    bytes: float
+
+
+def work(task: Task) -> Work:
+    """In float32."""
+    if task.part == "encode":
+        return Work(task.images * 7.97e9, 4 * 23.5e6)  # ResNet-50 without its head and norms, as XLA counts
+    weights = LAYERS * (6 * WIDTH**2 + 2 * WIDTH * FEED_FORWARD) + VOCABULARY * WIDTH  # which each step reads
+    memory = 2 * CELLS * LAYERS * 2 * WIDTH**2  # keys and values of an image, once
+    return Work(task.images * (memory + TOKENS * task.beams * 2 * weights), 4 * TOKENS * weights)
+
+
+def described(task: Task) -> str:
+    beams = f", {task.beams} beam{'s' * (task.beams > 1)}" if task.part == "decode" else ""
+    return f"{task.images} image{'s' * (task.images > 1)}{beams}"
+
+
+def compare(
+    title: str, contenders: dict[str, Contender], tasks: list[Task], rounds: int, unit: str, each: int, rows: Rows
+) -> None:
     """Tells how long each takes for each task, and how many units (`each` an image) that is a second."""
-    print(f"\n{title}\n{'':34}{'median':>9}{'best':>9}{unit + '/s':>12}{'CPU s':>8}{'times ours':>12}{'MiB':>7}")
+    print(f"\n{title}\n{'':42}{'median':>9}{'best':>9}{unit + '/s':>12}{'CPU s':>8}{'times ours':>12}{'MiB':>7}")
     for task in tasks:
         for contender in contenders.values():
             contender.do(task)
@@ -75,19 +113,24 @@ def compare(title: str, contenders: dict[str, Contender], tasks: list[Task], rou
             best = min(time.seconds for time in of)
             median = statistics.median(time.seconds for time in of)
             cpu = min(time.cpu for time in of)
-            what = f"{task.images} x, beam {task.beams}" if task.part == "decode" else f"{task.images} x"
+            memory = of[-1].memory
             print(
-                f"{what:14}{name:20}{median * 1e3:6.0f} ms{best * 1e3:6.0f} ms{task.images * each / best:12.1f}"
-                f"{cpu:8.2f}{best / ours:12.2f}{of[-1].memory:7.0f}",
+                f"{described(task):18}{name:24}{median * 1e3:6.0f} ms{best * 1e3:6.0f} ms"
+                f"{task.images * each / best:12.1f}{cpu:8.2f}{best / ours:12.2f}{memory:7.0f}",
                 flush=True,
             )
+            figures = {"median, ms": median * 1e3, "best, ms": best * 1e3, "CPU s": cpu, "MiB": memory}
+            least = {} if name.endswith("bf16") else work(task)._asdict()
+            ratio = None if name.startswith(OURS) else best / ours
+            bar = BARS.get((name, task.images))
+            rows.row(title, described(task), name, figures, ratio=ratio, at_least=bar, seconds=best, **least)
 
 
-def among(ways: dict[str, tuple[str, ...]]) -> dict[str, Contender]:
+def among(ways: dict[str, tuple[str, ...]], rows: Rows) -> dict[str, Contender]:
     """Those that can be started."""
     started = {name: Contender(*command) for name, command in ways.items()}
     for name, contender in started.items():
-        print(f"{name}: {contender.versions or 'is not installed, left out'}", flush=True)
+        rows.note(f"{name}: {contender.versions or 'left out, since it cannot be started'}")
     return {name: contender for name, contender in started.items() if contender.versions}
 
 
@@ -96,7 +139,9 @@ def main() -> None:
     parser.add_argument("--others", default=sys.executable, help="a Python that has torch and the others")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--part", choices=["encode", "decode"], help="this part alone")
+    parser.add_argument("--json", type=Path, help="a file for the results as data")
     asked = parser.parse_args()
+    rows = Rows(asked.json)
     here, there = sys.executable, asked.others
     if asked.part != "encode":
         contenders = among(
@@ -104,26 +149,29 @@ def main() -> None:
                 OURS: (here, "ours.py", "float32"),
                 EAGER: (there, "by_hand.py", "eager", "float32"),
                 COMPILED: (there, "by_hand.py", "compiled", "float32"),
-                "Hugging Face": (there, "hugging_face.py"),
-            }
+                HUGGING_FACE: (there, "hugging_face.py"),
+            },
+            rows,
         )
         tasks = [Task("decode", images, beams) for images in (1, 16) for beams in (1, 5)]
-        compare(f"Captions of {TOKENS} tokens", contenders, tasks, asked.rounds, "tokens", TOKENS)
+        compare(f"Captions of {TOKENS} tokens", contenders, tasks, asked.rounds, "tokens", TOKENS, rows)
         for contender in contenders.values():
             contender.end()
     if asked.part != "decode":
         contenders = among(
             {
                 OURS: (here, "ours.py", "float32"),
-                "eager": (there, "by_hand.py", "eager", "float32"),
-                "compiled": (there, "by_hand.py", "compiled", "float32"),
+                TORCH: (there, "by_hand.py", "eager", "float32"),
+                "PyTorch compiled": (there, "by_hand.py", "compiled", "float32"),
                 "onnxruntime": (there, "onnx_runtime.py"),
                 "captioner_jax, bf16": (here, "ours.py", "bfloat16"),
-                "eager, bf16": (there, "by_hand.py", "eager", "bfloat16"),
-                "compiled, bf16": (there, "by_hand.py", "compiled", "bfloat16"),
-            }
+                "PyTorch eager, bf16": (there, "by_hand.py", "eager", "bfloat16"),
+                "PyTorch compiled, bf16": (there, "by_hand.py", "compiled", "bfloat16"),
+            },
+            rows,
         )
-        compare("ResNet-50", contenders, [Task("encode", 1), Task("encode", 16)], asked.rounds, "images", 1)
+        tasks = [Task("encode", images) for images in (1, 16)]
+        compare("ResNet-50", contenders, tasks, asked.rounds, "images", 1, rows)
         for contender in contenders.values():
             contender.end()
 

@@ -2,11 +2,13 @@
 
     python benchmarks/pipeline.py configs/flickr8k_scratch.toml --data.path FOLDER
 
-Takes a training run's options. All read the same photographs from the same source and crop, mirror and jitter
-them alike; Pillow alone only decodes and resizes, which is the limit. PyTorch is left out where it is not installed.
-Each is run in turn, several times; the medians are printed, in images a second and as shares of the limit.
+Takes a training run's options, `--rounds 5` and `--json FILE` (the results as data). All read the same photographs
+from the same source and crop, mirror and jitter them alike; Pillow alone only decodes and resizes, which is the limit.
+PyTorch is left out where it is not installed. Each is run in turn, several times; the medians are printed, in images a
+second and as shares of the limit.
 """
 
+import argparse
 import dataclasses
 import itertools
 import os
@@ -16,9 +18,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
+from rows import Rows
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from captioner_jax.config import Config, from_command_line
 from captioner_jax.data.augmentation import augment
 from captioner_jax.data.images import open_image, to_square
@@ -30,11 +35,16 @@ from captioner_jax.errors import for_people
 from captioner_jax.text.tokenizer import Tokenizer
 
 IMAGES = 1024
-ROUNDS = 5
+PILLOW, OURS, TORCH = "Pillow alone", "this pipeline", "torch DataLoader"
 
 
 @for_people
 def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    asked, arguments = parser.parse_known_args(arguments)
+    rows = Rows(asked.json)
     config, *_ = from_command_line(arguments)
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one core: Linux only
     data = load(config.data)
@@ -42,23 +52,28 @@ def main(arguments: list[str]) -> int:
     told = Told.of(captions, Tokenizer.train(captions, config.data))
     cached = dataclasses.replace(config.data, cache=tempfile.mkdtemp())
     ways: dict[str, Callable[[], Iterator[object]]] = {
-        "Pillow alone": lambda: pillow(data.train, config),
-        "this pipeline": lambda: training_batches(data.train, told, config.data, config.train),
+        PILLOW: lambda: pillow(data.train, config),
+        OURS: lambda: training_batches(data.train, told, config.data, config.train),
         "with data.cache": lambda: training_batches(data.train, told, cached, config.train),
     }
     loader = torch_loader(data.train, told, config)
     if loader:
-        ways["torch DataLoader"] = lambda: iter(loader)
+        ways[TORCH] = lambda: iter(loader)
+    else:
+        rows.note("PyTorch is not installed beside this package: left out")
     rates = {name: [] for name in ways}
-    for _ in range(ROUNDS):
+    for _ in range(asked.rounds):
         for name, start in ways.items():
             rates[name].append(measure(start(), config.train.batch_size))
-    limit = statistics.median(rates["Pillow alone"])
+    limit = statistics.median(rates[PILLOW])
+    ours = statistics.median(rates[OURS])
     for name, of in rates.items():
         median = statistics.median(of)
         print(
             f"{name:<18} {median:7.0f} images/s   {median / limit:.2f} of Pillow alone   {[round(rate) for rate in of]}"
         )
+        figures = {"images/s": median, "of Pillow alone": median / limit}
+        rows.row("The pipeline", "one core", name, figures, ratio=ours / median if name == TORCH else None)
     shutil.rmtree(cached.cache or "")
     return 0
 
@@ -87,7 +102,6 @@ def torch_loader(source: Source, told: Told, config: Config):
         import torch
         from torch.utils.data import DataLoader, Dataset
     except ImportError:
-        print("PyTorch is not installed: left out", file=sys.stderr)
         return None
     torch.set_num_threads(1)
 

@@ -17,13 +17,14 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from rows import Rows
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.scores import made, seconds
 from captioner_jax.evaluation.compiled_cider import CompiledCiderD
 from captioner_jax.text.special import PAD
 
-CALLS = 100
+CALLS, BAR = 100, 100  # calls at a time; times as fast, as a goal
 
 
 def main() -> None:
@@ -31,13 +32,15 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--json", type=Path, help="a file for the results as data")
     told = parser.parse_args()
+    rows = Rows(told.json)
     if told.batch > told.images:
         parser.error("--batch: there are not so many --images")
     try:
         from pycocoevalcap.cider.cider import Cider
     except ImportError:
-        sys.exit("the official evaluation is not installed here: pip install pycocoevalcap")
+        rows.leave_out("the official evaluation is not installed here: pip install pycocoevalcap")
 
     candidates, references = made(told.images)
     numbers: dict[str, int] = {}
@@ -57,11 +60,15 @@ def main() -> None:
     times = [(seconds(ours) / CALLS, seconds(official_one)) for _ in range(told.repetitions)]
     here, official = (statistics.median(column) for column in zip(*times, strict=True))
     device = jax.devices()[0].device_kind
-    print(f"{told.batch} captions, {len(references[0])} references each; median of {told.repetitions}; {device}")
-    print(f"Python {platform.python_version()}, JAX {jax.__version__}, NumPy {np.__version__}")
-    print(f"prepared once for {told.images} images: {prepared:.1f} s")
+    rows.note(f"{told.batch} captions, {len(references[0])} references each; median of {told.repetitions}; {device}")
+    rows.note(f"Python {platform.python_version()}, JAX {jax.__version__}, NumPy {np.__version__}")
+    rows.note(f"prepared once for {told.images} images: {prepared:.1f} s")
     print(f"here {1e3 * here:.1f} ms, {told.batch / here:,.0f} captions/s")
     print(f"official {1e3 * official:.1f} ms, {told.batch / official:,.0f} captions/s; ratio {official / here:.0f}")
+    table, task = "Rewards: CIDEr-D", f"{told.batch} captions"
+    figures = lambda time: {"ms": 1e3 * time, "captions/s": told.batch / time}  # noqa: E731
+    rows.row(table, task, "captioner_jax", figures(here))
+    rows.row(table, task, "pycocoevalcap", figures(official), ratio=official / here, at_least=BAR)
 
 
 if __name__ == "__main__":

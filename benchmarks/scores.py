@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from rows import Rows
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from captioner_jax.evaluation.bleu import bleu, bleu_counts
@@ -24,7 +25,7 @@ from captioner_jax.evaluation.bootstrap import score_intervals
 from captioner_jax.evaluation.cider import cider, cider_d
 from captioner_jax.evaluation.rouge import rouge_l
 
-REFERENCES = 5
+REFERENCES, TABLE = 5, "Scores"
 
 
 def made(images: int, seed: int = 0) -> tuple[list[list[str]], list[list[list[str]]]]:
@@ -52,13 +53,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Times of scoring, here and officially.")
     parser.add_argument("--images", type=int, default=5000)
     parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="a file for the results as data")
     told = parser.parse_args()
+    rows = Rows(told.json)
     try:
         from pycocoevalcap.bleu.bleu import Bleu
         from pycocoevalcap.cider.cider import Cider
         from pycocoevalcap.rouge.rouge import Rouge
     except ImportError:
-        sys.exit("the official evaluation is not installed here: pip install pycocoevalcap")
+        rows.leave_out("the official evaluation is not installed here: pip install pycocoevalcap")
 
     candidates, references = made(told.images)
     result = {i: [" ".join(words)] for i, words in enumerate(candidates)}
@@ -71,16 +74,16 @@ def main() -> None:
         "ROUGE-L": (lambda: rouge_l(candidates, references), lambda: Rouge().compute_score(truth, result)),
         "CIDEr-D": (lambda: cider_d(candidates, references), lambda: Cider().compute_score(truth, result)),
     }
-    print(f"{told.images} images, {REFERENCES} references each; median of {told.repetitions}, seconds")
-    print(f"Python {platform.python_version()}, NumPy {np.__version__}\n")
-    print(f"{'':12}{'here':>8}{'official':>10}{'ratio':>8}")
+    rows.note(f"{told.images} images, {REFERENCES} references each; median of {told.repetitions}, seconds")
+    rows.note(f"Python {platform.python_version()}, NumPy {np.__version__}")
+    print(f"\n{'':12}{'here':>8}{'official':>10}{'ratio':>8}")
     sums = np.zeros(2)
     for name, both in pairs.items():
         times = [[seconds(run) for run in both] for _ in range(told.repetitions)]
         here, official = (statistics.median(column) for column in zip(*times, strict=True))
         sums += here, official
-        print(f"{name:12}{here:8.2f}{official:10.2f}{official / here:8.1f}")
-    print(f"{'all three':12}{sums[0]:8.2f}{sums[1]:10.2f}{sums[1] / sums[0]:8.1f}")
+        tell(name, here, official, rows)
+    tell("all three", *sums, rows)
     counts, rouge = bleu_counts(candidates, references), rouge_l(candidates, references)
     d = cider_d(candidates, references)
     alone = {
@@ -89,7 +92,15 @@ def main() -> None:
     }
     print()
     for name, run in alone.items():
-        print(f"{name}: {statistics.median(seconds(run) for _ in range(told.repetitions)):.2f}")
+        here = statistics.median(seconds(run) for _ in range(told.repetitions))
+        print(f"{name}: {here:.2f}")
+        rows.row(TABLE, name, "captioner_jax", {"seconds": here})
+
+
+def tell(name: str, here: float, official: float, rows: Rows) -> None:
+    print(f"{name:12}{here:8.2f}{official:10.2f}{official / here:8.1f}")
+    rows.row(TABLE, name, "captioner_jax", {"seconds": here})
+    rows.row(TABLE, name, "pycocoevalcap", {"seconds": official}, ratio=official / here)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,9 @@ round. Told are images a second by the median and by the best of the rounds; the
 machine disturbs least; how many times as fast as PyTorch eager each is, by the best and by processor time; the time
 until the first step is done; and the most memory. Then the FLOPs that each of eight simulated devices has, which should
 be an eighth.
+
+Measure on a machine with nothing else to do, with `OMP_WAIT_POLICY` unset. `passive` is for machines shared with other
+jobs alone: PyTorch's threads then sleep between operations, which on free cores makes small ones half as fast.
 """
 
 import argparse
@@ -26,11 +29,15 @@ from pathlib import Path
 from contenders.learning import SHAPES
 from contenders.serving import Task
 from generation import COMPILED, EAGER, HERE, OURS, Contender
+from rows import Rows
 
 DEVICES = 8
+BAR = 0.9  # times PyTorch eager's pace
 
 
-def compare(contenders: dict[str, Contender], images: int, steps: int, rounds: int, peak: float | None) -> None:
+def compare(
+    title: str, contenders: dict[str, Contender], images: int, steps: int, rounds: int, peak: float | None, rows: Rows
+) -> None:
     """Tells how fast each is; `peak` is of the device, in TFLOP/s."""
     task = Task("train", images)
     for contender in contenders.values():
@@ -38,26 +45,38 @@ def compare(contenders: dict[str, Contender], images: int, steps: int, rounds: i
     times = [{name: contender.do(task) for name, contender in contenders.items()} for _ in range(rounds)]
     flops = contenders[OURS].versions["flops"]
     eager = {of: min(getattr(row[EAGER], of) for row in times) for of in ("seconds", "cpu")}
+    ours = min(row[OURS].seconds for row in times)
     heads = ("images/s", "best", "CPU ms/step", "x eager", "by CPU", "first, s", "MiB", "MFU")
     print(" " * 22 + "".join(f"{head:>12}" for head in heads))
     for name, contender in contenders.items():
         of = [row[name] for row in times]
         best, cpu = min(time.seconds for time in of), min(time.cpu for time in of)
         median = statistics.median(time.seconds for time in of)
+        first, memory = contender.versions["first"], of[-1].memory
         mfu = "" if peak is None else f"{flops * steps / best / peak / 1e12:.1%}"
         print(
             f"{name:22}{images * steps / median:12.1f}{images * steps / best:12.1f}{1e3 * cpu / steps:12.1f}"
-            f"{eager['seconds'] / best:12.2f}{eager['cpu'] / cpu:12.2f}{contender.versions['first']:12.1f}"
-            f"{of[-1].memory:12.0f}{mfu:>12}",
+            f"{eager['seconds'] / best:12.2f}{eager['cpu'] / cpu:12.2f}{first:12.1f}{memory:12.0f}{mfu:>12}",
             flush=True,
         )
+        figures = {
+            "images/s": images * steps / median,
+            "best": images * steps / best,
+            "CPU ms/step": 1e3 * cpu / steps,
+            "first step, s": first,
+            "MiB": memory,
+        }
+        ratio, bar = None if name == OURS else best / ours, BAR if name == EAGER else None
+        rows.row(title, "a step", name, figures, ratio=ratio, at_least=bar, seconds=best, flops=flops * steps)
 
 
-def agree(contenders: dict[str, Contender]) -> None:
+def agree(contenders: dict[str, Contender], rows: Rows) -> None:
     """Tells whether all train the same: as many parameters, and equal losses, up to rounding."""
     for name, contender in contenders.items():
         losses = ", ".join(f"{loss:.6f}" for loss in contender.versions["losses"])
-        print(f"{name}: {contender.versions['versions']}; {contender.versions['parameters']:,} parameters; {losses}")
+        rows.note(
+            f"{name}: {contender.versions['versions']}; {contender.versions['parameters']:,} parameters; {losses}"
+        )
     first = contenders[OURS].versions
     for name, contender in contenders.items():
         other = contender.versions
@@ -66,7 +85,7 @@ def agree(contenders: dict[str, Contender]) -> None:
             sys.exit(f"{name} trains something else: losses differ by {far:.1e} of their size")
 
 
-def shares(asked: list[str]) -> None:
+def shares(asked: list[str], rows: Rows) -> None:
     """Tells what part of a step's FLOPs each of several simulated devices has."""
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}",
@@ -76,7 +95,7 @@ def shares(asked: list[str]) -> None:
     done = subprocess.run(program, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     one, each = json.loads(done.stdout)
     part = f"{each / one:.4f} of them (1/{DEVICES} = {1 / DEVICES:.4f})"
-    print(f"{one:.4g} FLOPs a step; each of {DEVICES} devices has {part}")
+    rows.note(f"{one:.4g} FLOPs a step; each of {DEVICES} devices has {part}")
 
 
 def main() -> None:
@@ -92,12 +111,17 @@ def main() -> None:
         "--shares", action=argparse.BooleanOptionalAction, default=True, help="tell the FLOPs of simulated devices, too"
     )
     parser.add_argument("--peak", type=float, help="of the device, in TFLOP/s, for the share of it that is used (MFU)")
+    parser.add_argument("--json", type=Path, help="a file for the results as data")
     asked = parser.parse_args()
     print("python " + shlex.join(sys.argv))
+    rows = Rows(asked.json)
+    if subprocess.run([asked.others, "-c", "import torch, torchvision"], stderr=subprocess.DEVNULL).returncode:
+        rows.leave_out("training is compared with PyTorch's: name a Python that has torch and torchvision by --others")
     for name in asked.shapes:
         shape = SHAPES[name]
         images = asked.images or shape.images
-        print(f"\n{name}: {images} images of {shape.side}x{shape.side}, {shape.captions} captions each, a step")
+        title = f"{name}: {images} images of {shape.side}x{shape.side}, {shape.captions} captions each, a step"
+        print(f"\n{title}")
         steps = asked.steps or shape.steps
         settings = [name, str(images), str(steps), asked.precision, str(asked.dropout)]
         with tempfile.TemporaryDirectory() as folder:
@@ -108,12 +132,12 @@ def main() -> None:
                 OURS: Contender(sys.executable, "learning_here.py", *asking),
             }
         if asked.dropout == 0 and asked.precision == "float32":
-            agree(contenders)
-        compare(contenders, images, steps, asked.rounds, asked.peak)
+            agree(contenders, rows)
+        compare(title, contenders, images, steps, asked.rounds, asked.peak, rows)
         for contender in contenders.values():
             contender.end()
         if asked.shares:
-            shares(settings)
+            shares(settings, rows)
 
 
 if __name__ == "__main__":
