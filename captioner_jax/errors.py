@@ -3,8 +3,10 @@
 import errno
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 # No room on a disk, or in a share of it.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -12,6 +14,20 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 class UserError(Exception):
     """Says what is wrong, where, and what to do about it."""
+
+
+def interruptible() -> None:
+    """Ctrl-C ends the program with 130 from now on, until its `main` begins: for what takes a while to import.
+
+    Libraries that are being imported would make other errors of an exception.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as by nohup
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
 
 
 def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
@@ -23,6 +39,8 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
     @functools.wraps(main)
     def program(arguments: list[str]) -> int:
         try:
+            if signal.getsignal(signal.SIGINT) is _leave:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             return main(arguments)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
