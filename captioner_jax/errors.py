@@ -12,8 +12,21 @@ from types import FrameType
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+# What a supervisor starts again: EX_TEMPFAIL of sysexits.h. A mistake that starting again does not mend gives 1.
+RESTART = 75
+
+
 class UserError(Exception):
     """Says what is wrong, where, and what to do about it."""
+
+    code = 1
+    """With which a program ends."""
+
+
+class OutageError(UserError):
+    """Something that others provide is not to be had now, and may be later."""
+
+    code = RESTART
 
 
 def interruptible() -> None:
@@ -31,7 +44,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
-    """A program that ends with its exit code, with 1 and a message after a UserError, with 130 after Ctrl-C.
+    """A program that ends with its exit code, with a UserError's and its message, with 130 after Ctrl-C.
 
     With 141, as others do, and without a word where nobody reads its output any more. A full disk is such a mistake.
     """
@@ -44,7 +57,7 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
             return main(arguments)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            return 1
+            return error.code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
