@@ -10,6 +10,11 @@ python sample.py photos/ --top-p 0.9 --num-captions 3 --prefix "a photo of"
 python sample.py --help                           every way of writing captions
 """
 
+from captioner_jax.errors import UserError, for_people, interruptible
+
+if __name__ == "__main__":
+    interruptible()  # while all this is imported
+
 import contextlib
 import dataclasses
 import io
@@ -29,7 +34,6 @@ from captioner_jax.captioning import BATCH, Captioner
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
-from captioner_jax.errors import UserError, for_people
 from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
 from captioner_jax.listing import STDIN, arrivals, find

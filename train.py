@@ -9,6 +9,11 @@ python train.py configs/NAME.toml --plan v5e:4x4,v4:2x2x1   what that would take
 python train.py --help                            every setting
 """
 
+from captioner_jax.errors import RESTART, for_people, interruptible
+
+if __name__ == "__main__":
+    interruptible()  # while all this is imported
+
 import functools
 import json
 import sys
@@ -24,7 +29,6 @@ from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_batches, training_batches
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.data.told import Told
-from captioner_jax.errors import for_people
 from captioner_jax.evaluation.baselines import entropies
 from captioner_jax.files import write_whole
 from captioner_jax.planning.report import plan
@@ -37,7 +41,7 @@ from captioner_jax.training.examiner import Examiner, check_best, show, values, 
 from captioner_jax.training.gallery import gallery
 from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.placement import Placement, make_placement
-from captioner_jax.training.preemption import RESTART, Preemption
+from captioner_jax.training.preemption import Preemption
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.rewards import make_reward
 from captioner_jax.training.self_critical import SelfCritical

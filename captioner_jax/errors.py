@@ -3,19 +3,48 @@
 import errno
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
+from types import FrameType
 
 # No room on a disk, or in a share of it.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+# What a supervisor starts again: EX_TEMPFAIL of sysexits.h. A mistake that starting again does not mend gives 1.
+RESTART = 75
+
+
 class UserError(Exception):
     """Says what is wrong, where, and what to do about it."""
 
+    code = 1
+    """With which a program ends."""
+
+
+class OutageError(UserError):
+    """Something that others provide is not to be had now, and may be later."""
+
+    code = RESTART
+
+
+def interruptible() -> None:
+    """Ctrl-C ends the program with 130 from now on, until its `main` begins: for what takes a while to import.
+
+    Libraries that are being imported would make other errors of an exception.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where it is ignored, as by nohup
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    os.write(2, b"interrupted\n")
+    os._exit(130)
+
 
 def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
-    """A program that ends with its exit code, with 1 and a message after a UserError, with 130 after Ctrl-C.
+    """A program that ends with its exit code, with a UserError's and its message, with 130 after Ctrl-C.
 
     With 141, as others do, and without a word where nobody reads its output any more. A full disk is such a mistake.
     """
@@ -23,10 +52,12 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
     @functools.wraps(main)
     def program(arguments: list[str]) -> int:
         try:
+            if signal.getsignal(signal.SIGINT) is _leave:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
             return main(arguments)
         except UserError as error:
             print(f"error: {error}", file=sys.stderr)
-            return 1
+            return error.code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130

@@ -38,6 +38,7 @@ from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.settings import Generation, make_search
 from captioner_jax.generation.writing import image_keys
 from captioner_jax.model.attention import KeyValue
+from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.text.special import END
 
 FORMAT = 1
@@ -68,6 +69,7 @@ def main(arguments: list[str]) -> int:
     asked = validated(Generation, dataclasses.asdict(options.generation), "command line")
     platforms = _platforms(options.platforms)
     output = _output(options)
+    leave_out_absent_tpus()
     captioner = bundle.load(bundle.found(options.captioner))
     write(captioner, asked, platforms, output)
     size = sum(file.stat().st_size for file in output.iterdir()) / 1e6

@@ -12,6 +12,7 @@ import tyro
 
 from captioner_jax import bundle
 from captioner_jax.errors import UserError, for_people
+from captioner_jax.platforms import leave_out_absent_tpus
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ def main(arguments: list[str]) -> int:
     options = tyro.cli(Release, args=arguments, prog="python -m captioner_jax.release")
     if options.folder.exists():
         raise UserError(f"{options.folder} is there already: remove it, or name another folder")
+    leave_out_absent_tpus()
     bundle.rounded(bundle.load(bundle.found(options.captioner))).save(options.folder)
     return 0
 

@@ -3,10 +3,17 @@
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import sample
+import train
+from captioner_jax import evaluate, export, release
+from captioner_jax.explain import __main__ as explain
 from captioner_jax.platforms import has_tpus
+
+ROOT = Path(__file__).parent.parent
 
 START = """
 import jax
@@ -29,3 +36,38 @@ def test_a_tpu_is_known_by_its_device_file(file, found, tmp_path):
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
     assert has_tpus(tmp_path) == found
+
+
+PROGRAMS = {
+    "train.py": (train, "shapes.toml"),
+    "sample.py": (sample, "x.jpg", "--captioner", "absent"),
+    "captioner_jax/evaluate.py": (evaluate, "absent"),
+    "captioner_jax/explain/__main__.py": (explain, "absent"),
+    "captioner_jax/export.py": (export, "absent"),
+    "captioner_jax/release.py": (release, "absent", "new"),
+}
+START_NO_JAX = {"captioner_jax/__main__.py", "captioner_jax/data/__main__.py"}
+STAND_ALONE = {"captioner_jax/exported_caption.py"}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_program_asks_for_tpus_that_are_absent(name, monkeypatch, tmp_path):
+    """They leave them out before they look for their captioner or their data, and so before JAX starts."""
+
+    class LeftOut(BaseException):
+        pass
+
+    def leave_out():
+        raise LeftOut
+
+    program, *arguments = PROGRAMS[name]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(program, "leave_out_absent_tpus", leave_out)
+    with pytest.raises(LeftOut):
+        program.main(arguments)
+
+
+def test_these_are_all_programs():
+    files = [*ROOT.glob("*.py"), *ROOT.glob("captioner_jax/**/*.py")]
+    programs = {str(file.relative_to(ROOT)) for file in files if '__name__ == "__main__"' in file.read_text()}
+    assert programs == PROGRAMS.keys() | START_NO_JAX | STAND_ALONE

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -18,7 +19,7 @@ import sample
 import train
 from captioner_jax import Captioner, bundle, evaluate
 from captioner_jax.data.images import ImageError
-from captioner_jax.errors import UserError
+from captioner_jax.errors import UserError, interruptible
 from captioner_jax.text.tokenizer import train_words
 from tests.data.making import COLOURS, colour_folder, encoded, picture
 from tests.pretrained.making import made
@@ -440,3 +441,32 @@ if __name__ == "__main__":
     assert done.returncode == 0, done.stderr
     assert "test_held_out" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("program", ["sample.py", "train.py"])
+def test_ctrl_c_while_a_program_is_imported_ends_it_without_a_traceback(program, tmp_path, pytestconfig):
+    """A library in whose import it comes, and which makes something else of the exception, as some do."""
+    (tmp_path / "jax.py").write_text(
+        "import os, signal, time\n"
+        "try:\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    time.sleep(60)\n"
+        "except KeyboardInterrupt:\n"
+        "    raise ImportError('broken')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, str(pytestconfig.rootpath / program), "--help"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(pytestconfig.rootpath)])},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+def test_ctrl_c_stays_ignored_where_it_is():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        interruptible()
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

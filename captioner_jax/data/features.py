@@ -147,8 +147,7 @@ def _made_from(source: Source, config: DataConfig, eye: Eye, views: int) -> dict
     made_from = {"encoder": eye.mark, "images": [len(source), images.hexdigest()], "views": views}
     if views == 1:
         return made_from
-    augmentation = {key: getattr(config, key) for key in ("crop", "flip", "jitter", "randaugment")}
-    return made_from | augmentation | {"seed": config.views_seed}
+    return made_from | {key: getattr(config, key) for key in ("crop", "flip", "jitter", "randaugment", "views_seed")}
 
 
 def _make(source: Source, config: DataConfig, eye: Eye, folder: Path, made_from: dict[str, Any]) -> None:
@@ -161,7 +160,7 @@ def _make(source: Source, config: DataConfig, eye: Eye, folder: Path, made_from:
         progress = tqdm.tqdm(total=math.prod(shape), desc=f"features of {folder.name}", unit="image", disable=None)
         # Written, not mapped: what writes to a mapped file is killed by a full disk.
         with progress, open(partial / "cells.npy", "wb") as cells:
-            for view, first, shown in _all_shown(source, config, made_from):
+            for view, first, shown in _all_shown(source, config, made_from["views"]):
                 found = _seen(eye, np.stack([one.pixels for one in shown]))
                 if not cells.tell():
                     _write_head(cells, (*shape, *found.shape[1:]))
@@ -191,18 +190,16 @@ class _Shown(NamedTuple):
     problem: str = ""
 
 
-def _all_shown(
-    source: Source, config: DataConfig, made_from: dict[str, Any]
-) -> Iterator[tuple[int, int, list[_Shown]]]:
+def _all_shown(source: Source, config: DataConfig, views: int) -> Iterator[tuple[int, int, list[_Shown]]]:
     """View, number of the first image, and a batch of images, until each has been shown in every view."""
     with ThreadPoolExecutor() as pool:
-        for view in range(made_from["views"]):
-            show = functools.partial(_show, source=source, config=config, view=view, seed=made_from.get("seed", 0))
+        for view in range(views):
+            show = functools.partial(_show, source=source, config=config, view=view)
             for first in range(0, len(source), BATCH):
                 yield view, first, list(pool.map(show, range(first, min(first + BATCH, len(source)))))
 
 
-def _show(i: int, source: Source, config: DataConfig, view: int, seed: int) -> _Shown:
+def _show(i: int, source: Source, config: DataConfig, view: int) -> _Shown:
     size = config.image_size
     try:
         picture = open_image(source[i].image, size)
@@ -210,7 +207,7 @@ def _show(i: int, source: Source, config: DataConfig, view: int, seed: int) -> _
         return _Shown(np.zeros((size, size, 3), np.uint8), problem=str(error))
     if view == 0:
         return _Shown(to_square(picture, size))
-    rng = np.random.default_rng([seed, view, i])
+    rng = np.random.default_rng([config.views_seed, view, i])
     mirrored = config.flip and bool(rng.random() < 0.5)
     pixels = augment(picture, config, False, rng)
     return _Shown(pixels[:, ::-1] if mirrored else pixels, mirrored)

@@ -51,7 +51,8 @@ class CompiledCiderD(NamedTuple):
 
         where h_i(s) is how often caption s has the n-gram that begins at place i of the candidate.
         """
-        own, words, norms = candidates.T, self.words[images].T, self.norms[images].T
+        references = self.words[images]
+        own, words, norms = candidates.T, references.T, self.norms[images].T
         in_own = counts(own, own)
         in_reference = counts(own[:, :, None], words[:, None])
         cosines = jnp.zeros((own.shape[1], *words.shape[1:]))  # [K R B]
@@ -61,7 +62,7 @@ class CompiledCiderD(NamedTuple):
             dots = (jnp.minimum(h[:, :, None], r) * r * (square / jnp.maximum(h, 1))[:, :, None]).sum(0)
             both = jnp.sqrt((h * square).sum(0))[:, None] * norms[n][None]
             cosines += jnp.where(both > 0, dots / jnp.where(both > 0, both, 1), 0) / ORDERS
-        longer = length(candidates).T[:, None] - length(self.words[images]).T[None]
+        longer = length(candidates).T[:, None] - length(references).T[None]
         cosines *= jnp.exp(-(longer.astype(jnp.float32) ** 2) / (2 * SIGMA**2))
         return (10 * cosines.sum(1) / self.number[images][None]).T
 

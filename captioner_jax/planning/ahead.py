@@ -19,7 +19,7 @@ from captioner_jax.planning.program import Program, TooLarge, read, too_large
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.placement import OnMesh, Step, Tree, chosen, make_mesh
 from captioner_jax.training.sharding import DATA
-from captioner_jax.training.step import CrossEntropy, first_state, make_train_step
+from captioner_jax.training.step import CrossEntropy, Objective, first_state, make_train_step
 
 
 class Phase(NamedTuple):
@@ -58,9 +58,14 @@ def phases(config: Config) -> list[Phase]:
 
 
 def compile_step(
-    config: Config, vocabulary: int, devices: Sequence[Any], *, encoder_learns: bool
+    config: Config,
+    vocabulary: int,
+    devices: Sequence[Any],
+    *,
+    encoder_learns: bool,
+    objective: Objective | None = None,
 ) -> Program | TooLarge:
-    """With the longest captions there may be.
+    """With the longest captions there may be; without an objective, the cross-entropy of captions.
 
     Raises UserError where the configuration cannot be placed on these devices, or contradicts itself.
     """
@@ -79,7 +84,7 @@ def compile_step(
         optimizer,
         Preprocessing(config.data.image_size),
         train,
-        CrossEntropy(train.label_smoothing),
+        placement.everywhere(objective or CrossEntropy(train.label_smoothing)),
         frozen_stages=encoder.frozen_stages,
         encoder_learns=encoder_learns,
         placement=placement,

@@ -1,15 +1,20 @@
 """Google Cloud Storage, before anything relies on it."""
 
-import gcsfs  # noqa: F401  # by which epath reads and writes
+from gcsfs.retry import is_retriable  # of gcsfs, by which epath reads and writes
 from google.api_core import exceptions
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError, RefreshError
 from google.cloud import storage
 
-from captioner_jax.errors import UserError
+from captioner_jax.errors import OutageError, UserError
+
+
+def is_outage(error: Exception) -> bool:
+    """Has gcsfs or TensorStore tried again and again, for what is as a rule there a while later?"""
+    return is_retriable(error) or "retry attempts failed" in str(error)
 
 
 def check(name: str) -> None:
-    """Raises UserError where there is no such bucket, or none for us."""
+    """Raises UserError where there is no such bucket, or none for us, and OutageError where nobody answers."""
     where = f"train.checkpoints: gs://{name}"
     try:
         storage.Client().get_bucket(name, retry=None)  # pyright: ignore[reportArgumentType]
@@ -21,5 +26,7 @@ def check(name: str) -> None:
         raise UserError(
             f"{where}: you need roles/storage.objectUser and roles/storage.legacyBucketReader on it"
         ) from error
-    except (exceptions.GoogleAPIError, GoogleAuthError, OSError, ValueError) as error:
-        raise UserError(f"{where} cannot be reached: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+    except (exceptions.GoogleAPIError, GoogleAuthError, OSError) as error:
+        raise OutageError(f"{where} cannot be reached: {error}") from error

@@ -34,12 +34,13 @@ def check_run(config: Config, how: Resumption) -> None:
     """Raises UserError where there is a run already and no resumption is asked for, or the other way round.
 
     Also where the run was begun with other settings, unless that is allowed; then it tells of them; and where
-    checkpoints cannot be kept as is asked for. Writes nothing.
+    checkpoints cannot be kept as is asked for; and OutageError where their bucket cannot be reached. Writes nothing.
     """
     storage.check(config)
     home = storage.home(config)
     try:
-        steps = _steps(home)
+        with storage.reaching(home):
+            steps = _steps(home)
         if not steps and (others := _steps(epath.Path(config.folder))):
             raise UserError(
                 f"{config.folder} holds a run up to step {max(others)}, and {home} none: "
@@ -54,7 +55,8 @@ def check_run(config: Config, how: Resumption) -> None:
             raise UserError(f"{home} has no checkpoint to resume from")
         if not steps:
             return
-        begun = json.loads((home / SETTINGS).read_text())
+        with storage.reaching(home):
+            begun = json.loads((home / SETTINGS).read_text())
         begun = _settings(from_dict(begun, str(home / SETTINGS)))  # settings that are new since: by default
     except (OSError, ValueError) as error:
         raise UserError(f"{home}: cannot read the run there: {error}") from error
@@ -80,14 +82,14 @@ class Checkpoints:
     """
 
     def __init__(self, config: Config):
-        """Makes the folders if need be. Raises UserError where nothing can be written there."""
+        """Makes the folders if need be. Raises UserError where nothing can be written there, for now or ever."""
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every step; of what fails, we do
         self.home, self.folder = storage.home(config), config.folder
         self.is_elsewhere = storage.is_elsewhere(config)
         self.best = Best(float("-inf"), 0)
         with _room_for_a_run(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-        with _room_for_a_run(self.home):
+        with _room_for_a_run(self.home), storage.reaching(self.home):
             checkpoints = storage.absolute(self.home) / CHECKPOINTS  # as Orbax wants it
             checkpoints.mkdir(parents=True, exist_ok=True)
             options = ocp.CheckpointManagerOptions(
@@ -114,7 +116,7 @@ class Checkpoints:
     def save(self, state: TrainState) -> None:
         """Begins to write; returns as soon as the state may be changed again.
 
-        Raises UserError where this checkpoint, or the one before, cannot be written.
+        Raises UserError where this checkpoint, or the one before, cannot be written; OutageError, if it could be later.
         """
         items = {"state": ocp.args.StandardSave(vars(state)), "best": ocp.args.JsonSave(self.best._asdict())}
         if self.is_elsewhere:
@@ -130,7 +132,8 @@ class Checkpoints:
         step = self.latest
         assert step is not None
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, vars(like))
-        held = self.manager.item_metadata(step)
+        with storage.reaching(self.home):
+            held = self.manager.item_metadata(step)
         wanted, kept = _shapes(abstract), _shapes(held["state"])
         if wanted != kept:
             names = sorted(name for name in wanted.keys() | kept.keys() if wanted.get(name) != kept.get(name))
@@ -141,7 +144,8 @@ class Checkpoints:
         items = {"state": ocp.args.StandardRestore(abstract), "best": ocp.args.JsonRestore()}
         if "folder" in held:
             items["folder"] = ocp.args.StandardRestore()
-        found = self.manager.restore(step, args=ocp.args.Composite(**items))
+        with storage.reaching(self.home):
+            found = self.manager.restore(step, args=ocp.args.Composite(**items))
         if "folder" in items and hosts.is_first():
             archive.unpack(found["folder"]["tar"], self.folder)
         self.best = Best(**found["best"])
@@ -163,7 +167,8 @@ class Checkpoints:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
-            yield
+            with storage.reaching(self.home):
+                yield
         except (OSError, ValueError) as error:  # ValueError is TensorStore's
             remedy = "see to the bucket" if storage.in_bucket(self.home) else "make room there"
             raise UserError(

@@ -15,8 +15,7 @@ from jax.experimental import multihost_utils
 
 from captioner_jax.config import DevicesConfig
 from captioner_jax.data.pipeline import Share
-from captioner_jax.errors import UserError
-from captioner_jax.training.preemption import RESTART
+from captioner_jax.errors import RESTART, UserError
 
 
 @contextlib.contextmanager
@@ -39,7 +38,7 @@ def together(devices: DevicesConfig) -> Iterator[None]:
         with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if is_first() else nowhere):
             yield
     except UserError as error:
-        _leave(f"error: {error}", 1)
+        _leave(f"error: {error}", error.code)
     except KeyboardInterrupt:
         _leave("interrupted", 130)
     except Exception as error:

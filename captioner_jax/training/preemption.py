@@ -6,9 +6,6 @@ from types import FrameType, TracebackType
 import jax
 from jax.experimental import multihost_utils
 
-# What a supervisor starts again: EX_TEMPFAIL of sysexits.h. A mistake that starting again does not mend gives 1.
-RESTART = 75
-
 
 class Preemption:
     """Whether this run is to stop: looked at between steps, so that none is cut short."""

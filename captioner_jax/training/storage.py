@@ -1,13 +1,15 @@
 """Where a run keeps what it goes on from: in its own folder; or in another, or a bucket, that outlives its disk."""
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from etils import epath
 
 from captioner_jax.bundle import CARD
 from captioner_jax.config import Config
-from captioner_jax.errors import UserError
+from captioner_jax.errors import OutageError, UserError
 from captioner_jax.files import write_whole
 
 _BUCKET = re.compile(r"gs://[^/]+(/.*)?")
@@ -40,16 +42,37 @@ def write(path: epath.Path, text: str) -> None:
         write_whole(Path(path), text)
 
 
+@contextlib.contextmanager
+def reaching(place: epath.Path) -> Iterator[None]:
+    """Raises OutageError where it is in a bucket that cannot be reached any more, or for now."""
+    try:
+        yield
+    except Exception as error:
+        if not in_bucket(place):
+            raise
+        from captioner_jax.training import bucket
+
+        if not bucket.is_outage(error):
+            raise
+        raise OutageError(
+            f"{place} cannot be reached: {error}. The checkpoints there are unharmed: go on later with --resume"
+        ) from error
+
+
 def copy_captioner(config: Config) -> None:
     """To where the checkpoints are, for whoever has no access to this disk. Its card comes last, when all is there."""
     target = home(config) / "captioner"
-    target.mkdir(parents=True, exist_ok=True)
-    for file in sorted((config.folder / "captioner").iterdir(), key=lambda file: file.name == CARD):
-        (target / file.name).write_bytes(file.read_bytes())
+    with reaching(target):
+        target.mkdir(parents=True, exist_ok=True)
+        for file in sorted((config.folder / "captioner").iterdir(), key=lambda file: file.name == CARD):
+            (target / file.name).write_bytes(file.read_bytes())
 
 
 def check(config: Config) -> None:
-    """Raises UserError where `runs` is no folder of a disk, or a bucket is named that cannot be used."""
+    """Raises UserError where `runs` is no folder of a disk, or a bucket is named that cannot be used.
+
+    OutageError, if later it may be.
+    """
     if "://" in config.runs:
         raise UserError(
             f"runs: {config.runs} is no folder of a disk, which a run needs; what it goes on from can be in a bucket: "

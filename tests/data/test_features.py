@@ -99,7 +99,7 @@ def test_features_are_computed_once(config):
         ({"eye": eye_of(1)}, "encoder"),
         ({"eye": eye_of()._replace(mark="another normalisation")}, "encoder"),
         ({"views": 3}, "views"),
-        ({"views_seed": 1}, "seed"),
+        ({"views_seed": 1}, "views_seed"),
         ({"crop": 0.7}, "crop"),
         ({"jitter": 0.1}, "jitter"),
     ],

@@ -1,7 +1,7 @@
 """Google Cloud Storage on this machine, in memory: an emulator, and what TensorStore asks of it that it lacks.
 
 That is the generation of an object that is read, and writing where the object is still of a given generation, or not
-there: https://cloud.google.com/storage/docs/request-preconditions.
+there: https://cloud.google.com/storage/docs/request-preconditions. One bucket is not ours: forbidden.
 """
 
 import contextlib
@@ -61,7 +61,12 @@ def generation(storage, bucket: str, name: str) -> str:
         return "0"
 
 
+def refuse(request, response, storage):
+    response.status = HTTPStatus.FORBIDDEN
+
+
 ROUTES = [
+    (r"^/storage/v1/b/forbidden$", {"GET": refuse}),
     (r"^/storage/v1/b/(?P<bucket_name>[-.\w]+)/o/(?P<object_id>[^/]+)$", {"GET": get, "DELETE": objects.delete}),
     (r"^/upload/storage/v1/b/(?P<bucket_name>[-.\w]+)/o$", {"POST": insert, "PUT": objects.upload_partial}),
 ]

@@ -11,18 +11,19 @@ from captioner_jax.training import hosts
 from tests.training.running import STEPS, bit_for_bit, near
 
 
-def start_two(runs, name, *options):
+def start(processes, runs, name, *options):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    told = ["--devices.hosts", "told", "--devices.coordinator", f"localhost:{port}", "--devices.processes", "2"]
-    return [runs.start(name, *told, "--devices.process", str(i), *options) for i in range(2)]
+    told = ["--devices.hosts", "told", "--devices.coordinator", f"localhost:{port}"]
+    told += ["--devices.processes", str(processes)]
+    return [runs.start(name, *told, "--devices.process", str(i), *options) for i in range(processes)]
 
 
 @pytest.fixture(scope="module")
 def two(runs):
     """What two processes write that nothing disturbs."""
-    both = [run.ended() for run in start_two(runs, "two", "--devices.fsdp")]
+    both = [run.ended() for run in start(2, runs, "two", "--devices.fsdp")]
     assert [code for code, _, _ in both] == [0, 0], both
     return [out for _, out, _ in both]
 
@@ -38,8 +39,16 @@ def test_two_processes_have_the_losses_of_one_and_the_first_tells(runs, two, und
 
 
 @pytest.mark.slow
+def test_four_processes_have_the_losses_of_one(runs, undisturbed):
+    ended = [run.ended() for run in start(4, runs, "four")]
+    assert [code for code, _, _ in ended] == [0] * 4, ended
+    near(runs.losses("four"), undisturbed)
+    assert "cpu: a mesh of 4 data x 1 model" in ended[0][1]
+
+
+@pytest.mark.slow
 def test_where_one_is_killed_the_other_stops_with_a_message_and_fewer_go_on(runs, undisturbed):
-    first, second = start_two(runs, "one_killed")
+    first, second = start(2, runs, "one_killed")
     first.until(lambda: 20 in runs.checkpoints("one_killed"))
     second.kill()
     code, _, err = first.ended(timeout=120)
@@ -54,13 +63,13 @@ def test_where_one_is_killed_the_other_stops_with_a_message_and_fewer_go_on(runs
 def test_kills_of_both_change_no_loss(runs, two):
     """The second time in the middle of writing a checkpoint."""
     for kill in range(2):
-        both = start_two(runs, "both_killed", "--devices.fsdp", "--begin-or-resume", "--train.checkpoint-every", "5")
+        both = start(2, runs, "both_killed", "--devices.fsdp", "--begin-or-resume", "--train.checkpoint-every", "5")
         both[0].until(lambda kill=kill: 15 * (kill + 1) in runs.checkpoints("both_killed"))
         if kill:
             both[0].until(lambda: runs.is_saving("both_killed"))
         for run in both:
             run.kill()
-    for run in start_two(runs, "both_killed", "--devices.fsdp", "--resume"):
+    for run in start(2, runs, "both_killed", "--devices.fsdp", "--resume"):
         code, _, err = run.ended()
         assert code == 0, err
     bit_for_bit(runs.losses("both_killed"), runs.losses("two"))
@@ -68,7 +77,7 @@ def test_kills_of_both_change_no_loss(runs, two):
 
 @pytest.mark.slow
 def test_a_sigterm_to_one_ends_both_after_the_same_step(runs):
-    both = start_two(runs, "both_terminated")
+    both = start(2, runs, "both_terminated")
     both[0].until(lambda: runs.losses("both_terminated"))
     both[1].process.terminate()
     for code, _, err in (run.ended() for run in both):

@@ -2,13 +2,16 @@
 
 import dataclasses
 import shutil
+import socket
 import sys
 
 import pytest
 from etils import epath
+from gcsfs.retry import HttpError
 
+import train
 from captioner_jax.config import Config, Resumption, TrainConfig
-from captioner_jax.errors import UserError
+from captioner_jax.errors import OutageError, UserError
 from captioner_jax.training import storage
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from tests.training.cloud import emulated
@@ -125,6 +128,7 @@ def goes_on(config, step):
         ({"train": TrainConfig(checkpoints="s3://bucket/runs")}, "wanted is a folder or gs://BUCKET/FOLDER"),
         ({"train": TrainConfig(checkpoints="gs:///runs")}, "wanted is a folder or gs://BUCKET/FOLDER"),
         ({"train": TrainConfig(checkpoints="gs://absent/runs")}, "no such bucket: gcloud storage buckets create"),
+        ({"train": TrainConfig(checkpoints="gs://forbidden/runs")}, "you need roles/storage.objectUser and"),
         ({"runs": PLACE}, "--train.checkpoints gs://BUCKET/FOLDER"),
     ],
 )
@@ -144,3 +148,40 @@ def test_what_a_bucket_needs_is_said(bucket, tmp_path, monkeypatch):
     monkeypatch.delattr("captioner_jax.training.bucket")
     with pytest.raises(UserError, match=r"pip install 'captioner-jax\[gcs\]'"):
         check_run(config, Resumption())
+
+
+def test_a_bucket_that_nobody_answers_for_ends_a_run_so_that_a_supervisor_starts_it_again(
+    bucket, tmp_path, monkeypatch, capsys
+):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert train.main(["--runs", str(tmp_path / "runs"), "--train.checkpoints", PLACE]) == train.RESTART
+    assert "error: train.checkpoints: gs://bucket cannot be reached" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        (ValueError("ABORTED: Error writing gs://bucket/x: All 32 retry attempts failed: CURL error"), OutageError),
+        (HttpError({"code": 503, "message": "Service Unavailable"}), OutageError),
+        (ValueError("PERMISSION_DENIED: Error writing gs://bucket/x"), UserError),
+        (OSError("Forbidden: https://storage.googleapis.com/x"), UserError),
+    ],
+)
+def test_a_checkpoint_that_could_be_written_later_is_told_from_one_that_never_can(
+    bucket, tmp_path, monkeypatch, raised, kind
+):
+    def fails(*arguments, **settings):
+        raise raised
+
+    place = f"{PLACE}/{tmp_path.name}"
+    config = Config(runs=str(tmp_path), train=TrainConfig(checkpoints=place))
+    with Checkpoints(config) as checkpoints:
+        checkpoints.save(state(1))
+        monkeypatch.setattr(checkpoints.manager, "save", fails)
+        with pytest.raises(UserError, match=r"go on (later )?with --resume") as told:
+            checkpoints.save(state(2))
+    assert type(told.value) is kind
+    goes_on(config, 1)
