@@ -10,10 +10,13 @@ python sample.py photos/ --top-p 0.9 --num-captions 3 --prefix "a photo of"
 python sample.py --help                           every way of writing captions
 """
 
+import gc
+
 from captioner_jax.errors import UserError, for_people, interruptible
 
-if __name__ == "__main__":
-    interruptible()  # while all this is imported
+if __name__ == "__main__":  # while all this is imported
+    interruptible()
+    gc.disable()  # what is imported is no garbage; looking for some in it again and again takes half a second
 
 import contextlib
 import dataclasses
@@ -228,6 +231,8 @@ def remaining(pictures: Iterable[Named], options: Options, done: frozenset[str])
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what is imported stays, and is never looked through
+    gc.enable()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8
     sys.exit(main(sys.argv[1:]))

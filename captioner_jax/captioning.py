@@ -222,11 +222,11 @@ class _Model(NamedTuple):
 
 
 def _model(one: Bundle) -> _Model:
-    """Batch norms are folded into convolutions here, once, in place of at every call."""
+    """Batch norms are folded into convolutions, and parameters put on the device, once, in place of at every call."""
     captioner = nnx.merge(one.graphdef, one.parameters)
     fold_norms(captioner)
     graphdef, parameters = nnx.split(captioner)
-    return _Model(Untrained(graphdef, one.preprocessing), nnx.to_pure_dict(parameters))
+    return _Model(Untrained(graphdef, one.preprocessing), jax.device_put(nnx.to_pure_dict(parameters)))
 
 
 class _Written(NamedTuple):

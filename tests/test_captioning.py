@@ -24,3 +24,10 @@ def test_batch_norms_are_folded_and_captions_are_those_of_the_captioner_as_it_wa
     assert [one.text for one, *_ in found] == [whole.tokenizer.decode(ids) for ids in np.asarray(expected.tokens[:, 0])]
     np.testing.assert_allclose([one.log_p for one, *_ in found], expected.log_p[:, 0], rtol=1e-4)
     assert len({one.log_p for one, *_ in found}) == 4  # each picture is seen
+
+
+def test_parameters_are_put_on_the_device_once_and_not_at_every_call():
+    whole = untrained()
+    in_files = dataclasses.replace(whole, parameters=jax.tree.map(np.asarray, whole.parameters))
+    (model,) = Captioner(in_files)._models
+    assert {isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(model.parameters)} == {True}

@@ -319,6 +319,12 @@ def test_a_name_that_is_no_utf_8_stays_as_it_is(photos, captioner, tmp_path):
     assert lines_of(Path(os.fsdecode(raw)), [Caption("a", 0.0, 0.0)], "text").startswith(str(photos))
 
 
+def test_who_imports_the_program_keeps_a_garbage_collector():
+    ask = "import gc; n = gc.get_freeze_count(); import sample; print(gc.isenabled(), gc.get_freeze_count() - n)"
+    told = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["True", "0"]
+
+
 def test_the_captioner_that_comes_with_the_package_captions_a_photograph(capsys):
     assert sample.main([str(ROOT / "docs" / "photographs" / "cat.jpg"), "--beam", "2"]) == 0
     file, caption = capsys.readouterr().out.strip().split(": ")
