@@ -10,6 +10,7 @@ captioner/
 import dataclasses
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,3 +152,11 @@ def _card(directory: Path) -> dict[str, Any]:
         raise UserError(f"{directory} is no captioner: {CARD}: {error.strerror or error}") from error
     except ValueError as error:
         raise UserError(f"{directory / CARD} is damaged: {error}") from error
+
+
+def check_alike(bundles: Sequence[Bundle]) -> None:
+    """Raises UserError where captioners cannot write together: of unlike vocabularies or sizes of image."""
+    if len({one.tokenizer.to_json() for one in bundles}) > 1:
+        raise UserError("captioners of one ensemble need the same vocabulary: train them on the same data set")
+    if len({one.preprocessing.image_size for one in bundles}) > 1:
+        raise UserError("captioners of one ensemble need images of the same size")

@@ -62,10 +62,7 @@ class Captioner:
     def __init__(self, first: Bundle, *others: Bundle):
         """Of one vocabulary and one image size. Raises UserError for others."""
         self.bundles = bundles = (first, *others)
-        if len({one.tokenizer.to_json() for one in bundles}) > 1:
-            raise UserError("captioners of one ensemble need the same vocabulary: train them on the same data set")
-        if len({one.preprocessing.image_size for one in bundles}) > 1:
-            raise UserError("captioners of one ensemble need images of the same size")
+        bundle.check_alike(bundles)
         self.tokenizer = first.tokenizer
         self.image_size = first.preprocessing.image_size
         self.max_length = min(one.max_length for one in bundles)

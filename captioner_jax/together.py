@@ -9,10 +9,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from captioner_jax.bundle import Bundle
+from captioner_jax.bundle import Bundle, check_alike
 from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
-from captioner_jax.errors import UserError
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.search import Found, beam_search, greedy
 from captioner_jax.generation.writing import Images, Parameters
@@ -57,14 +56,6 @@ def together(bundles: Sequence[Bundle], *, beams: int) -> Together:
         return greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
 
     return Together([one.parameters for one in bundles], sight, loss_sums, write)
-
-
-def check_alike(bundles: Sequence[Bundle]) -> None:
-    """Raises UserError where captioners cannot write together."""
-    if len({one.tokenizer.to_json() for one in bundles}) > 1:
-        raise UserError("captioners of one ensemble need the same vocabulary: train them on the same data set")
-    if len({one.preprocessing.image_size for one in bundles}) > 1:
-        raise UserError("captioners of one ensemble need images of the same size")
 
 
 def ensemble_loss(
