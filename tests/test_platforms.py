@@ -46,7 +46,7 @@ PROGRAMS = {
     "captioner_jax/export.py": (export, "absent"),
     "captioner_jax/release.py": (release, "absent", "new"),
 }
-START_NO_JAX = {"captioner_jax/__main__.py", "captioner_jax/data/__main__.py"}
+START_NO_JAX = {"captioner_jax/__main__.py", "captioner_jax/bench.py", "captioner_jax/data/__main__.py"}
 STAND_ALONE = {"captioner_jax/exported_caption.py"}
 
 

@@ -457,6 +457,7 @@ def test_ctrl_c_while_a_program_is_imported_ends_it_without_a_traceback(program,
     done = subprocess.run(
         [sys.executable, str(pytestconfig.rootpath / program), "--help"],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(pytestconfig.rootpath)])},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored by what shells run in the background
         capture_output=True,
         text=True,
     )
