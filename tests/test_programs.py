@@ -454,10 +454,14 @@ def test_ctrl_c_while_a_program_is_imported_ends_it_without_a_traceback(program,
         "except KeyboardInterrupt:\n"
         "    raise ImportError('broken')\n"
     )
+    as_in_a_terminal = (  # what a shell runs in the background ignores Ctrl-C
+        "import runpy, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "runpy.run_path(sys.argv[1], run_name='__main__')\n"
+    )
     done = subprocess.run(
-        [sys.executable, str(pytestconfig.rootpath / program), "--help"],
+        [sys.executable, "-c", as_in_a_terminal, str(pytestconfig.rootpath / program)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(pytestconfig.rootpath)])},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored by what shells run in the background
         capture_output=True,
         text=True,
     )
