@@ -82,10 +82,11 @@ def main(arguments: list[str]) -> int:
 
 def evaluate(captioner: Bundle, options: Evaluate) -> None:
     """Writes captions.json, references.json and scores.json, and prints the table."""
+    captioners = [captioner, *map(bundle.load, options.ensemble)]
     data = load(options.data)
     split = _split(data, options.split)
     print(f"{data.about}; scoring {len(split)} images of {options.split}")
-    scores = _scores([captioner, *map(bundle.load, options.ensemble)], split, options)
+    scores = _scores(captioners, split, options)
     written = scores.written
     report = make_report(
         [one.caption for one in written],

@@ -157,8 +157,8 @@ def test_words_are_those_of_the_captioner_that_is_started_from(tmp_path):
 
 
 # Each recipe for the largest slice, every third in turn for a small one, too: all three for each take minutes more.
-TOGETHER = [(recipe, "v6e:16x16") for recipe in RECIPES]
-TOGETHER += zip(RECIPES[::3], itertools.cycle(["v5e:2x2", "v4:2x2x1"]))
+COMPILED = [(recipe, "v6e:16x16") for recipe in RECIPES]
+COMPILED += zip(RECIPES[::3], itertools.cycle(["v5e:2x2", "v4:2x2x1"]))
 
 
 needs_compiler = pytest.mark.skipif(
@@ -178,7 +178,7 @@ def little_effort():
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.usefixtures("ordinary_promotion", "little_effort")
-@pytest.mark.parametrize(("recipe", "slice_name"), TOGETHER, ids=lambda one: getattr(one, "stem", one))
+@pytest.mark.parametrize(("recipe", "slice_name"), COMPILED, ids=lambda one: getattr(one, "stem", one))
 def test_recipes_compile_for_tpus(recipe, slice_name):
     """Weights, features and captioners that they begin with need not be there."""
     (one,) = find_slices(slice_name)
