@@ -17,6 +17,7 @@ if __name__ == "__main__":
 import functools
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
@@ -24,11 +25,13 @@ import jax
 from captioner_jax import bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import Config, Resumption, from_command_line
-from captioner_jax.data.features import Features, load_features, make_eye
+from captioner_jax.data.features import Eye, load_features, make_eye
+from captioner_jax.data.lessons import Lessons
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_batches, training_batches
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.data.told import Told
+from captioner_jax.data.views import Views
 from captioner_jax.evaluation.baselines import entropies
 from captioner_jax.files import write_whole
 from captioner_jax.planning.report import plan
@@ -39,6 +42,7 @@ from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
 from captioner_jax.training.gallery import gallery
+from captioner_jax.training.imitation import imitating, make_lessons, make_teacher
 from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.placement import Placement, make_placement
 from captioner_jax.training.preemption import Preemption
@@ -85,10 +89,15 @@ def run(config: Config, resumption: Resumption) -> int:
     check_best(data.validation["validation"], config.evaluation.best)
     placement = make_placement(config)
     beginning = begin(config, len(tokenizer), start)
+    teacher = make_teacher(config)
     goal = objective(config, data.train, tokenizer)
     with Checkpoints(config) as checkpoints:
         introduce(config, data, told, beginning.encoder, placement)
-        is_finished = train(config, data, told, tokenizer, beginning, goal, placement, checkpoints)
+        with hosts.first_alone("features"):
+            views = features(config, data, beginning, teacher)
+        if isinstance(lessons := views.get("train"), Lessons):
+            goal = imitating(goal, config, lessons.taught)
+        is_finished = train(config, data, told, tokenizer, views, beginning, goal, placement, checkpoints)
     if not is_finished:
         print("a SIGTERM has ended training early: go on with --resume", file=sys.stderr)
         return RESTART
@@ -104,6 +113,7 @@ def train(
     data: DataSet,
     told: Told,
     tokenizer: Tokenizer,
+    views: Mapping[str, Views],
     beginning: Beginning,
     goal: Objective,
     placement: Placement,
@@ -115,8 +125,6 @@ def train(
     """
     settings = config.train
     graphdef, state, preprocessing, _ = beginning
-    with hosts.first_alone("features"):
-        views = features(config, data, beginning)
     state = placement.place(state)
     if checkpoints.latest is not None:
         state = placement.place(checkpoints.restore(placement.saved(state)))
@@ -199,8 +207,13 @@ def objective(config: Config, train: Source, tokenizer: Tokenizer) -> Objective:
     return SelfCritical(reward, config.self_critical, config.data.max_length, people)
 
 
-def features(config: Config, data: DataSet, beginning: Beginning) -> dict[str, Features]:
-    """What a frozen encoder makes of training and validation images, if that is asked for; made now if need be."""
+def features(config: Config, data: DataSet, beginning: Beginning, teacher: Eye | None) -> Mapping[str, Views]:
+    """What a teacher makes of training images, or a frozen encoder of training and validation images; or nothing.
+
+    Where that is asked for and not there yet, it is made now.
+    """
+    if teacher is not None:
+        return {"train": make_lessons(config, data.train, teacher)}
     if config.data.features is None:
         return {}
     eye = make_eye(config.model.encoder, beginning.graphdef, beginning.state.parameters, beginning.preprocessing)

@@ -89,6 +89,28 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class TeacherConfig:
+    """An encoder that has learned to see, whose cells the captioner's own encoder learns to foresee while it trains."""
+
+    __pydantic_config__ = STRICT
+
+    features: str | None = None
+    """Folder for what it makes of the training images, computed once; None: there is no teacher."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    """A classic one, with published weights."""
+    image_size: Positive = 224
+    """Side in pixels of the square that it sees; its grid of cells must be that of the captioner's encoder."""
+    views: Positive = 1
+    """Parts of each training image that it sees, the first as evaluation does, the others crops by data.crop."""
+    weight: Annotated[float, Gt(0)] = 1.0
+    """Of the mean squared error against its cells beside the loss."""
+
+    @property
+    def is_there(self) -> bool:
+        return self.features is not None
+
+
+@dataclass(frozen=True)
 class SplitFiles:
     """Files that list the images of each split, a name a line; relative to data.path."""
 
@@ -331,6 +353,7 @@ class Config:
     """Folder that holds a folder for each run."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     devices: DevicesConfig = field(default_factory=DevicesConfig)
     self_critical: SelfCriticalConfig = field(default_factory=SelfCriticalConfig)

@@ -192,12 +192,38 @@ def test_mistakes_in_scoring_are_said(folder, run, tmp_path, capsys):
     assert "is no captioner" in capsys.readouterr().err
 
 
+@pytest.fixture
+def weights(tmp_path):
+    """Published ones of a small encoder."""
+    file = tmp_path / "vgg11.safetensors"
+    safetensors.numpy.save_file({name: made(name, shape) for name, shape in FIRST_STAGE.items()}, file)
+    return file
+
+
 @pytest.mark.usefixtures("ordinary_promotion")
-def test_published_weights_need_be_there_only_to_begin_with(folder, tmp_path, capsys):
+def test_a_teacher_is_needed_only_to_learn_from(folder, tmp_path, weights, capsys):
+    teacher = ["--teacher.encoder.kind", "vgg11", "--teacher.encoder.ends-after", "1", "--teacher.image-size", "2"]
+    teacher += ["--teacher.encoder.weights", str(weights), "--teacher.features", str(tmp_path / "lessons")]
+    teacher += ["--teacher.views", "2", "--data.crop", "0.5", "--data.flip"]
+    arguments = [*options(folder, tmp_path / "runs", "taught"), *teacher]
+    assert train.main([*arguments, "--data.jitter", "0.1", "--data.workers", "1"]) == 0
+    assert "imitation" in capsys.readouterr().out
+    run = tmp_path / "runs" / "taught"
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    errors = [line["imitation"] for line in lines if "imitation" in line]
+    assert errors[-1] < errors[0]
+    weights.unlink()
+    shutil.rmtree(tmp_path / "lessons")
+    assert sample.main([str(folder / "000.jpg"), "--captioner", str(run / "captioner")]) == 0
+    assert "red" in capsys.readouterr().out
+    assert train.main([*arguments, "--name", "again"]) == 1
+    assert f"teacher: {weights}" in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "again").exists()
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_published_weights_need_be_there_only_to_begin_with(folder, tmp_path, weights, capsys):
     """Frozen, seen in two views, trained on kept features; then captioning without the file and the features."""
-    weights = tmp_path / "vgg11.safetensors"
-    tensors = {name: made(name, shape) for name, shape in FIRST_STAGE.items()}
-    safetensors.numpy.save_file(tensors, weights)
     encoder = ["--model.encoder.kind", "vgg11", "--model.encoder.ends-after", "1"]
     encoder += ["--model.encoder.weights", str(weights), "--train.encoder-frozen"]
     features = ["--data.features", str(tmp_path / "features"), "--data.views", "2", "--data.flip"]

@@ -25,11 +25,13 @@ import numpy as np
 import tqdm
 from flax import nnx
 from jaxtyping import Array, Float, Float16, Float32, UInt8
+from PIL import Image
 
 from captioner_jax.config import DataConfig, EncoderConfig
 from captioner_jax.data.augmentation import augment
 from captioner_jax.data.images import ImageError, Preprocessing, normalise, open_image, to_square
 from captioner_jax.data.source import Example, Source
+from captioner_jax.data.views import Lesson
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import stage_of
@@ -40,18 +42,19 @@ BATCH = 16
 
 def cells_of(
     captioner: Captioner,
-    images: UInt8[Array, "B Y X 3"] | Float16[Array, "B _ _ _"] | Float32[Array, "B y x C"],
+    images: UInt8[Any, "B Y X 3"] | Lesson | Float16[Any, "B _ _ _"] | Float32[Any, "B y x C"],
     preprocessing: Preprocessing,
     rngs: nnx.Rngs | None = None,
 ) -> Float[Array, "B y x C"]:
     """What the encoder makes of pixels; or of features that were kept (float16); or made before (float32)."""
-    match images.dtype:
+    shown = jnp.asarray(images.pixels if isinstance(images, Lesson) else images)
+    match shown.dtype:
         case jnp.uint8:
-            return captioner.see(normalise(images, preprocessing), rngs)
+            return captioner.see(normalise(shown, preprocessing), rngs)
         case jnp.float16:
-            return captioner.see_from(images, rngs)
+            return captioner.see_from(shown, rngs)
         case _:
-            return images
+            return shown
 
 
 Sight = Callable[[dict[Any, Any], Any], Float[Array, "B y x C"]]
@@ -59,9 +62,7 @@ Sight = Callable[[dict[Any, Any], Any], Float[Array, "B y x C"]]
 
 def make_sight(graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing) -> Sight:
     """The jitted encoder: variables of a captioner and pixels, or what `cells_of` takes in their place, to cells."""
-    return jax.jit(
-        lambda parameters, images: cells_of(nnx.merge(graphdef, parameters), jnp.asarray(images), preprocessing)
-    )
+    return jax.jit(lambda parameters, images: cells_of(nnx.merge(graphdef, parameters), images, preprocessing))
 
 
 class Features:
@@ -76,17 +77,28 @@ class Features:
     def __reduce__(self) -> tuple[Any, ...]:
         return Features, (self.folder,)  # a worker process maps the file anew
 
+    def some(self, count: int) -> Float32[np.ndarray, "N y x C"]:
+        """Those of `count` images that lie evenly among all (or of all), in their first view."""
+        usable = [i for i in range(self.cells.shape[1]) if str(i) not in self.problems]
+        chosen = usable[:: max(1, len(usable) // count)][:count]
+        return self.cells[0, chosen].astype(np.float32)
+
     def training(self, i: int, mirror: bool, rng: np.random.Generator) -> Float16[np.ndarray, "y x C"]:
-        views = np.arange(len(self.cells)) if mirror else np.flatnonzero(~self.mirrored[:, i])
-        return self._view(int(rng.choice(views)), i)
+        views = np.arange(self.views) if mirror else np.flatnonzero(~self.mirrored[:, i])
+        return self.view(int(rng.choice(views)), i)
 
     def evaluation(self, i: int, example: Example) -> Float16[np.ndarray, "y x C"]:
-        return self._view(0, i)
+        return self.view(0, i)
 
     def nothing(self) -> Float16[np.ndarray, "y x C"]:
         return np.zeros(self.cells.shape[2:], np.float16)
 
-    def _view(self, view: int, i: int) -> Float16[np.ndarray, "y x C"]:
+    @property
+    def views(self) -> int:
+        return len(self.cells)
+
+    def view(self, view: int, i: int) -> Float16[np.ndarray, "y x C"]:
+        """Of image i, in one of its views. Raises ImageError where the image is of no use."""
         if str(i) in self.problems:
             raise ImageError(self.problems[str(i)])
         return np.asarray(self.cells[view, i])
@@ -132,11 +144,11 @@ def load_features(source: Source, split: str, config: DataConfig, eye: Eye, *, v
         differ = [key for key in made_from if made_from[key] != made_before.get(key)]
         if differ:
             raise UserError(
-                f"data.features: {folder} was made with other {', '.join(differ)}: remove it, or name another folder"
+                f"features: {folder} was made with other {', '.join(differ)}: remove it, or name another folder"
             )
         return Features(folder)
     except (OSError, ValueError) as error:
-        raise UserError(f"data.features: {folder}: {error}") from error
+        raise UserError(f"features: {folder}: {error}") from error
 
 
 def _made_from(source: Source, config: DataConfig, eye: Eye, views: int) -> dict[str, Any]:
@@ -205,12 +217,18 @@ def _show(i: int, source: Source, config: DataConfig, view: int) -> _Shown:
         picture = open_image(source[i].image, size)
     except ImageError as error:
         return _Shown(np.zeros((size, size, 3), np.uint8), problem=str(error))
+    pixels, mirrored = pixels_of(view, i, picture, config)
+    return _Shown(pixels, mirrored)
+
+
+def pixels_of(view: int, i: int, picture: Image.Image, config: DataConfig) -> tuple[UInt8[np.ndarray, "Y X 3"], bool]:
+    """View number `view` of image i, which is `picture`; and whether it is mirrored."""
     if view == 0:
-        return _Shown(to_square(picture, size))
+        return to_square(picture, config.image_size), False
     rng = np.random.default_rng([config.views_seed, view, i])
     mirrored = config.flip and bool(rng.random() < 0.5)
     pixels = augment(picture, config, False, rng)
-    return _Shown(pixels[:, ::-1] if mirrored else pixels, mirrored)
+    return pixels[:, ::-1] if mirrored else pixels, mirrored
 
 
 def _seen(eye: Eye, pixels: UInt8[np.ndarray, "B Y X 3"]) -> Float16[np.ndarray, "B y x C"]:

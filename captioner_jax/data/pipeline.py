@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import grain
+import jax
 import numpy as np
 from absl import flags
 from jaxtyping import Bool, Float, Int, UInt8
@@ -17,7 +18,7 @@ from captioner_jax.data.pictures import training_pictures
 from captioner_jax.data.plan import Plan
 from captioner_jax.data.source import Example, Source
 from captioner_jax.data.told import Told
-from captioner_jax.data.views import Pixels, Views
+from captioner_jax.data.views import Lesson, Pixels, Views
 from captioner_jax.errors import UserError
 from captioner_jax.text.special import PAD
 from captioner_jax.text.tokenizer import Tokenizer
@@ -38,12 +39,13 @@ ALONE = Share()
 
 
 class Batch(NamedTuple):
-    """Images as bytes (they become [0,1] on the device) or as an encoder's cells; G captions of each as U = T + 1 ids.
+    """Images as bytes (they become [0,1] on the device), as an encoder's cells or as lessons; G captions of each as
+    U = T + 1 ids.
 
     An example that cannot be used is an image of zeros whose captions are all padding: it weighs nothing in the loss.
     """
 
-    images: UInt8[np.ndarray, "B Y X 3"] | Float[np.ndarray, "B y x C"]
+    images: UInt8[np.ndarray, "B Y X 3"] | Float[np.ndarray, "B y x C"] | Lesson
     tokens: Int[np.ndarray, "B G U"]
     usable: Bool[np.ndarray, " B"]
     numbers: Int[np.ndarray, " B"]
@@ -131,7 +133,7 @@ def unusable(views: Views, captions: int, length: int) -> Batch:
 
 def stack(rows: list[Batch]) -> Batch:
     """Rows as one batch."""
-    return Batch(*map(np.stack, zip(*rows, strict=True)))
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 
 def check_batches(source: Source, data: DataConfig, train: TrainConfig) -> None:

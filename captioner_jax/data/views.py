@@ -1,9 +1,9 @@
 """What the model is shown of an image: its pixels, or what a frozen encoder made of them."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float16, UInt8
 
 from captioner_jax.config import DataConfig
 from captioner_jax.data.augmentation import augment
@@ -12,19 +12,26 @@ from captioner_jax.data.pictures import Pictures
 from captioner_jax.data.source import Example
 
 
+class Lesson(NamedTuple):
+    """A part of an image, and the cells that a teacher makes of it; or a batch of these."""
+
+    pixels: UInt8[Any, "*B Y X 3"]
+    cells: Float16[Any, "*B y x C"]
+
+
 @runtime_checkable
 class Views(Protocol):
-    """Arrays of one shape and type, those of a split's images. Each raises ImageError for an image of no use."""
+    """Arrays of one shape and type, or lessons, of a split's images. Each raises ImageError for an image of no use."""
 
-    def training(self, i: int, mirror: bool, rng: np.random.Generator) -> np.ndarray:
+    def training(self, i: int, mirror: bool, rng: np.random.Generator) -> np.ndarray | Lesson:
         """Image i, changed at random; `mirror` says whether it may be mirrored."""
         ...
 
-    def evaluation(self, i: int, example: Example) -> np.ndarray:
+    def evaluation(self, i: int, example: Example) -> np.ndarray | Lesson:
         """Image i, that of `example`, as captions are written of it."""
         ...
 
-    def nothing(self) -> np.ndarray:
+    def nothing(self) -> np.ndarray | Lesson:
         """In the place of an image of no use."""
         ...
 

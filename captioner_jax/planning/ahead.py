@@ -13,9 +13,11 @@ from captioner_jax.bundle import abstract
 from captioner_jax.config import Config
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
+from captioner_jax.data.views import Lesson
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.planning.program import Program, TooLarge, read, too_large
+from captioner_jax.training.imitation import Components, Imitation, shape_taught
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.placement import OnMesh, Step, Tree, chosen, make_mesh
 from captioner_jax.training.sharding import DATA
@@ -65,7 +67,7 @@ def compile_step(
     encoder_learns: bool,
     objective: Objective | None = None,
 ) -> Program | TooLarge:
-    """With the longest captions there may be; without an objective, the cross-entropy of captions.
+    """With the longest captions there may be; without an objective, the cross-entropy of captions, a teacher beside it.
 
     Raises UserError where the configuration cannot be placed on these devices, or contradicts itself.
     """
@@ -84,7 +86,7 @@ def compile_step(
         optimizer,
         Preprocessing(config.data.image_size),
         train,
-        placement.everywhere(objective or CrossEntropy(train.label_smoothing)),
+        placement.everywhere(objective or _objective(config)),
         frozen_stages=encoder.frozen_stages,
         encoder_learns=encoder_learns,
         placement=placement,
@@ -105,9 +107,23 @@ def _batch(config: Config, graphdef: nnx.GraphDef[Captioner], parameters: dict[A
         eye = lambda p, x: nnx.merge(graphdef, p).glance(x)  # noqa: E731
         glance = jax.eval_shape(eye, parameters, jax.ShapeDtypeStruct(pixels, np.float32))
         shown = jax.ShapeDtypeStruct(glance.shape, np.float16)
+    if config.teacher.is_there:
+        shown = Lesson(shown, jax.ShapeDtypeStruct((images, *shape_taught(config.teacher)), np.float16))
     tokens = jax.ShapeDtypeStruct((images, data.captions_per_image, data.max_length + 1), np.int32)
     usable, numbers = (jax.ShapeDtypeStruct((images,), kind) for kind in (np.bool_, np.int32))
     return Batch._make((shown, tokens, usable, numbers))
+
+
+def _objective(config: Config) -> Objective:
+    """Shapes and types of one with a teacher, or all of one without."""
+    people = CrossEntropy(config.train.label_smoothing)
+    if not config.teacher.is_there:
+        return people
+    channels = shape_taught(config.teacher)[-1]
+    numbers: list[Any] = [
+        jax.ShapeDtypeStruct(shape, np.float32) for shape in ((channels,), (channels, config.model.width))
+    ]
+    return Imitation(people, Components(*numbers), config.teacher.weight)
 
 
 def _laid_out(tree: Tree, shardings: Any) -> Tree:

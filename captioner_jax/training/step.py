@@ -143,7 +143,7 @@ def make_train_step(
         if config.remat:
             rematerialise(captioner)
         rngs = nnx.Rngs(dropout=key) if encoder_learns else None
-        cells = cells_of(captioner, jnp.asarray(batch.images), preprocessing, rngs)
+        cells = cells_of(captioner, batch.images, preprocessing, rngs)
         cells = cells if encoder_learns else jax.lax.stop_gradient(cells)
         loss, told = objective(captioner, cells, batch, whole, key)
         counted, _ = divided(nnx.to_pure_dict(nnx.state(captioner)), is_statistic)
@@ -229,7 +229,7 @@ def batch_loss(
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
     """The sum of the losses of a batch's words, and their number."""
     captioner = nnx.merge(graphdef, parameters)
-    cells = cells_of(captioner, jnp.asarray(batch.images), preprocessing)
+    cells = cells_of(captioner, batch.images, preprocessing)
     return caption_loss(captioner, cells, jnp.asarray(batch.tokens))
 
 
