@@ -25,8 +25,7 @@ import jax
 from captioner_jax import bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import Config, Resumption, from_command_line
-from captioner_jax.data.features import Eye, load_features, make_eye
-from captioner_jax.data.lessons import Lessons
+from captioner_jax.data.features import load_features, make_eye
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_batches, training_batches
 from captioner_jax.data.source import DataSet, Source
@@ -42,7 +41,6 @@ from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
 from captioner_jax.training.gallery import gallery
-from captioner_jax.training.imitation import imitating, make_lessons, make_teacher
 from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.placement import Placement, make_placement
 from captioner_jax.training.preemption import Preemption
@@ -50,6 +48,7 @@ from captioner_jax.training.progress import Progress
 from captioner_jax.training.rewards import make_reward
 from captioner_jax.training.self_critical import SelfCritical
 from captioner_jax.training.step import CrossEntropy, Objective, make_train_step
+from captioner_jax.training.teacher import Teacher, make_teacher, teach
 from captioner_jax.training.trace import Trace
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -92,11 +91,13 @@ def run(config: Config, resumption: Resumption) -> int:
     teacher = make_teacher(config)
     goal = objective(config, data.train, tokenizer)
     with Checkpoints(config) as checkpoints:
-        introduce(config, data, told, beginning.encoder, placement)
+        introduce(config, data, told, beginning.encoder, teacher, placement)
         with hosts.first_alone("features"):
-            views = features(config, data, beginning, teacher)
-        if isinstance(lessons := views.get("train"), Lessons):
-            goal = imitating(goal, config, lessons.taught)
+            views = features(config, data, beginning)
+            taught = None if teacher is None else teach(config, data.train, teacher)
+        if taught is not None:
+            views, goal = {"train": taught.lessons}, taught.beside(goal, config.teacher.weight)
+        del teacher  # with all its parameters
         is_finished = train(config, data, told, tokenizer, views, beginning, goal, placement, checkpoints)
     if not is_finished:
         print("a SIGTERM has ended training early: go on with --resume", file=sys.stderr)
@@ -207,13 +208,8 @@ def objective(config: Config, train: Source, tokenizer: Tokenizer) -> Objective:
     return SelfCritical(reward, config.self_critical, config.data.max_length, people)
 
 
-def features(config: Config, data: DataSet, beginning: Beginning, teacher: Eye | None) -> Mapping[str, Views]:
-    """What a teacher makes of training images, or a frozen encoder of training and validation images; or nothing.
-
-    Where that is asked for and not there yet, it is made now.
-    """
-    if teacher is not None:
-        return {"train": make_lessons(config, data.train, teacher)}
+def features(config: Config, data: DataSet, beginning: Beginning) -> Mapping[str, Views]:
+    """What a frozen encoder makes of training and validation images, if that is asked for; made now if need be."""
     if config.data.features is None:
         return {}
     eye = make_eye(config.model.encoder, beginning.graphdef, beginning.state.parameters, beginning.preprocessing)
@@ -222,7 +218,9 @@ def features(config: Config, data: DataSet, beginning: Beginning, teacher: Eye |
     return validation | {"train": keep(data.train, "train", views=config.data.views)}
 
 
-def introduce(config: Config, data: DataSet, told: Told, encoder: str, placement: Placement) -> None:
+def introduce(
+    config: Config, data: DataSet, told: Told, encoder: str, teacher: Teacher | None, placement: Placement
+) -> None:
     """Says what is about to be trained, on what, and what it must beat."""
     if data.problems and hosts.is_first():
         file = config.folder / "problems.txt"
@@ -233,6 +231,8 @@ def introduce(config: Config, data: DataSet, told: Told, encoder: str, placement
     print(data.about)
     print("images: " + ", ".join(f"{len(source)} {name}" for name, source in splits.items()))
     print(f"encoder: {encoder}")
+    if teacher is not None:
+        print(f"its teacher: {teacher.about}")
     known = entropies(told.rows(config.data.max_length))
     print("entropy of the training captions, in nats a token:")
     print(f"  {known.unigram:.3f} by unigrams, {known.bigram:.3f} by bigrams; a captioner worth having needs fewer")

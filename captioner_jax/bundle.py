@@ -121,13 +121,6 @@ def abstract(model: ModelConfig, vocabulary: int) -> tuple[nnx.GraphDef[Captione
     return graphdef, nnx.to_pure_dict(parameters)
 
 
-def cells_shape(model: ModelConfig, image_size: int) -> tuple[int, ...]:
-    """Height, width and channels of what the model's encoder makes of an image."""
-    graphdef, parameters = abstract(model, 1)
-    pixels = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
-    return jax.eval_shape(lambda p, x: nnx.merge(graphdef, p).see(x), parameters, pixels).shape[1:]
-
-
 class _OneKey(nnx.RngStream):
     """The same key again and again."""
 

@@ -103,7 +103,7 @@ class TeacherConfig:
     views: Positive = 1
     """Parts of each training image that it sees, the first as evaluation does, the others crops by data.crop."""
     weight: Annotated[float, Gt(0)] = 1.0
-    """Of the mean squared error against its cells beside the loss."""
+    """Beside the loss, of the mean squared error against its cells' principal components, whose variance is 1."""
 
     @property
     def is_there(self) -> bool:
@@ -201,7 +201,8 @@ class DataConfig:
     views: Positive = 1
     """data.features: views of each training image, the first as evaluation sees it, the others augmented."""
     views_seed: Seed = 0
-    """data.features: decides how views are augmented; not train.seed, so that runs of several seeds share them."""
+    """data.features, teacher.features: decides how views are augmented; not train.seed, so that runs of several seeds
+    share them."""
     workers: NotNegative = 0
     """Processes that decode images; 0 decodes in threads of this one."""
     on_error: Literal["skip", "stop"] = "skip"

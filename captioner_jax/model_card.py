@@ -41,6 +41,7 @@ def model_card(
     size = preprocessing.image_size
     data = training.get("data", {})
     name = data.get("tfds", {}).get("name") if data.get("source") == "tfds" else data.get("source")
+    beside = f", beside a teacher, {training['teacher']} with published weights" if "teacher" in training else ""
     return f"""{HEAD}
 # {training.get("run", "An image captioner")}
 
@@ -58,7 +59,7 @@ Writes captions of pictures.
 
 ## Data
 
-Trained on `{name or "unknown"}` for {training.get("step", "an unknown number of")} steps.
+Trained on `{name or "unknown"}` for {training.get("step", "an unknown number of")} steps{beside}.
 
 ## Scores
 
@@ -70,8 +71,8 @@ part of the split, and chose among the captioners of one run; test scores are of
 ## Licence
 
 Of the data: {TERMS.get(name or "", UNKNOWN_TERMS)}
-Published weights that an encoder began with have terms of their own. Whoever passes this captioner on chooses a licence
-that agrees with both, and names it here.
+Published weights that an encoder began with, or learned from, have terms of their own. Whoever passes this captioner on
+chooses a licence that agrees with both, and names it here.
 
 ## Limits
 

@@ -207,8 +207,14 @@ def test_a_teacher_is_needed_only_to_learn_from(folder, tmp_path, weights, capsy
     teacher += ["--teacher.views", "2", "--data.crop", "0.5", "--data.flip"]
     arguments = [*options(folder, tmp_path / "runs", "taught"), *teacher]
     assert train.main([*arguments, "--data.jitter", "0.1", "--data.workers", "1"]) == 0
-    assert "imitation" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "its teacher: vgg11 with the weights of" in told
+    assert "imitation" in told
     run = tmp_path / "runs" / "taught"
+    card = json.loads((run / "captioner" / "captioner.json").read_text())
+    assert card["training"]["teacher"] == "vgg11"
+    assert str(tmp_path) not in json.dumps(card)
+    assert "beside a teacher, vgg11" in (run / "captioner" / "README.md").read_text()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     errors = [line["imitation"] for line in lines if "imitation" in line]
     assert errors[-1] < errors[0]

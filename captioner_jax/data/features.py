@@ -77,11 +77,12 @@ class Features:
     def __reduce__(self) -> tuple[Any, ...]:
         return Features, (self.folder,)  # a worker process maps the file anew
 
-    def some(self, count: int) -> Float32[np.ndarray, "N y x C"]:
-        """Those of `count` images that lie evenly among all (or of all), in their first view."""
+    def sample(self, count: int) -> Float16[np.ndarray, "N C"]:
+        """At most about `count` cells: those of whole images that lie evenly among all, in their first view."""
         usable = [i for i in range(self.cells.shape[1]) if str(i) not in self.problems]
-        chosen = usable[:: max(1, len(usable) // count)][:count]
-        return self.cells[0, chosen].astype(np.float32)
+        images = min(len(usable), max(1, count // math.prod(self.cells.shape[2:4])))
+        chosen = [usable[j * len(usable) // images] for j in range(images)]
+        return self.cells[0, chosen].reshape(-1, self.cells.shape[-1])
 
     def training(self, i: int, mirror: bool, rng: np.random.Generator) -> Float16[np.ndarray, "y x C"]:
         views = np.arange(self.views) if mirror else np.flatnonzero(~self.mirrored[:, i])
@@ -130,8 +131,10 @@ def make_eye(
     return Eye(functools.partial(glance, parameters), digest.hexdigest())
 
 
-def load_features(source: Source, split: str, config: DataConfig, eye: Eye, *, views: int) -> Features:
-    """The features in `config.features`, made now if they are not there.
+def load_features(
+    source: Source, split: str, config: DataConfig, eye: Eye, *, views: int, setting: str = "data.features"
+) -> Features:
+    """The features in `config.features`, made now if they are not there; `setting` is what people know it as.
 
     Raises UserError where those that are there were made from something else, and where none can be kept.
     """
@@ -144,11 +147,11 @@ def load_features(source: Source, split: str, config: DataConfig, eye: Eye, *, v
         differ = [key for key in made_from if made_from[key] != made_before.get(key)]
         if differ:
             raise UserError(
-                f"features: {folder} was made with other {', '.join(differ)}: remove it, or name another folder"
+                f"{setting}: {folder} was made with other {', '.join(differ)}: remove it, or name another folder"
             )
         return Features(folder)
     except (OSError, ValueError) as error:
-        raise UserError(f"features: {folder}: {error}") from error
+        raise UserError(f"{setting}: {folder}: {error}") from error
 
 
 def _made_from(source: Source, config: DataConfig, eye: Eye, views: int) -> dict[str, Any]:

@@ -46,9 +46,13 @@ class Captioner(nnx.Module):
         cut, glance = _where_cut(self.encoder), glance.astype(self.dtype)
         return glance if cut is None else cut.upper(glance, rngs)
 
+    def contents(self, cells: Float[Array, "B y x C"]) -> Float[Array, "B y x D"]:
+        """What the memory holds of cells, their places left aside."""
+        return self.into_memory(cells.astype(self.dtype))
+
     def encode(self, cells: Float[Array, "B y x C"]) -> Float[Array, "B S D"]:
         """The memory: S = y * x cells of width D, row by row, each with its place added."""
-        cells = self.into_memory(cells.astype(self.dtype))
+        cells = self.contents(cells)
         batch, height, width, channels = cells.shape
         places = self.position_scale * grid_sinusoids(height, width, channels)
         cells = cells + places[None].astype(cells.dtype)

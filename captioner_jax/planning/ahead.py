@@ -17,11 +17,12 @@ from captioner_jax.data.views import Lesson
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.planning.program import Program, TooLarge, read, too_large
-from captioner_jax.training.imitation import Components, Imitation, shape_taught
+from captioner_jax.training.imitation import Components, Imitation
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.placement import OnMesh, Step, Tree, chosen, make_mesh
 from captioner_jax.training.sharding import DATA
 from captioner_jax.training.step import CrossEntropy, Objective, first_state, make_train_step
+from captioner_jax.training.teacher import check_teacher, shape_taught
 
 
 class Phase(NamedTuple):
@@ -72,6 +73,7 @@ def compile_step(
     Raises UserError where the configuration cannot be placed on these devices, or contradicts itself.
     """
     train, encoder = config.train, config.model.encoder
+    check_teacher(config)
     placement = Ahead(make_mesh(config, chosen(config, devices)), config.devices.fsdp)
     optimizer = make_optimizer(train)
     try:

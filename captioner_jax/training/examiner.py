@@ -68,6 +68,8 @@ class Examiner:
             self.config.data, path=None, data_dir=None, cache=None, features=None
         )  # no business of others
         training: dict[str, Any] = {"run": self.config.name, "step": step, "data": dataclasses.asdict(data)}
+        if self.config.teacher.is_there:
+            training["teacher"] = self.config.teacher.encoder.kind
         encoder = dataclasses.replace(self.config.model.encoder, weights=None)
         Bundle(
             model=dataclasses.replace(self.config.model, encoder=encoder),

@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +17,8 @@ from jax.experimental import multihost_utils
 from captioner_jax.config import DevicesConfig
 from captioner_jax.data.pipeline import Share
 from captioner_jax.errors import RESTART, UserError
+
+Tree = TypeVar("Tree")
 
 
 @contextlib.contextmanager
@@ -93,4 +96,9 @@ def wait(what: str) -> None:
 
 def agreed(value: float) -> float:
     """The first host's, so that all decide alike."""
-    return float(multihost_utils.broadcast_one_to_all(np.float32(value))) if jax.process_count() > 1 else value
+    return float(of_first(np.float32(value))) if jax.process_count() > 1 else value
+
+
+def of_first(arrays: Tree) -> Tree:
+    """The first host's, on all."""
+    return multihost_utils.broadcast_one_to_all(arrays) if jax.process_count() > 1 else arrays

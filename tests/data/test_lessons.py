@@ -12,7 +12,7 @@ from captioner_jax.data.features import Eye, load_features
 from captioner_jax.data.folder import load
 from captioner_jax.data.images import ImageError
 from captioner_jax.data.lessons import Lessons, parts_shown
-from captioner_jax.data.pictures import Decoded
+from captioner_jax.data.pictures import training_pictures
 from tests.data.making import encoded
 
 # A teacher that sees twice as well as the captioner, and tells of each of 4x4 cells its mean colour.
@@ -34,19 +34,20 @@ def config(tmp_path):
     lines = ["image,caption,split"]
     for i in range(IMAGES):
         coarse = Image.fromarray(rng.integers(0, 255, (4, 5, 3), dtype=np.uint8))
-        file = encoded(coarse.resize((50, 40), Image.Resampling.BICUBIC)) if i != 7 else b"no image"
-        (folder / f"{i}.png").write_bytes(file)
-        lines.append(f"{i}.png,a thing,{'train' if i < 8 else 'validation' if i == 8 else 'test'}")
+        file = encoded(coarse.resize((500, 400), Image.Resampling.BICUBIC), "JPEG", quality=95)
+        (folder / f"{i}.jpg").write_bytes(file if i != 7 else b"no image")
+        lines.append(f"{i}.jpg,a thing,{'train' if i < 8 else 'validation' if i == 8 else 'test'}")
     (folder / "captions.csv").write_text("\n".join(lines))
     return DataConfig("folder", str(folder), image_size=16, flip=True, crop=0.4)
 
 
 def lessons_of(config, tmp_path):
+    """JPEGs come at unlike reduced sizes for teacher and captioner; from the cache scaled once more."""
     source = load(config).train
     teacher = dataclasses.replace(TEACHER, features=str(tmp_path / "features"))
     parts = parts_shown(config, teacher)
     taught = load_features(source, "train", parts, Eye(pooled, "pooled"), views=teacher.views)
-    return Lessons(config, Decoded(source, config.image_size), taught)
+    return Lessons(config, training_pictures(source, config), taught)
 
 
 def drawn(lessons, i, mirror, count=80):
@@ -54,16 +55,17 @@ def drawn(lessons, i, mirror, count=80):
     return [lessons.training(i, mirror, rng) for _ in range(count)]
 
 
-@pytest.mark.parametrize("mirror", [True, False])
-def test_a_teacher_tells_of_the_pixels_beside_it(config, tmp_path, mirror):
+@pytest.mark.parametrize(("mirror", "cache"), [(True, False), (False, False), (True, True)])
+def test_a_teacher_tells_of_the_pixels_beside_it(config, tmp_path, mirror, cache):
     """Each lesson's cells fit its own pixels far better than any other's do; all views are drawn, and no more."""
+    config = dataclasses.replace(config, cache=str(tmp_path / "cache") if cache else None)
     some = drawn(lessons_of(config, tmp_path), 2, mirror)
     seen = pooled(np.stack([one.pixels for one in some]).astype(float))
     told = np.stack([one.cells for one in some]).astype(float)
     distances = np.abs(seen[:, None] - told[None]).mean((2, 3, 4))
-    assert distances.diagonal().max() < 2
     different = {one.cells.tobytes() for one in some}
     assert len(different) == (2 if mirror else 1) * TEACHER.views
+    assert distances.diagonal().max() < 5  # of 255
     another = np.asarray([[a.cells.tobytes() != b.cells.tobytes() for b in some] for a in some])
     assert distances[another].min() > 2 * distances.diagonal().max()
 
@@ -87,4 +89,4 @@ def test_what_is_of_no_use_is_said_and_the_rest_travels(config, tmp_path):
     assert [x.dtype for x in one] == [x.dtype for x in nothing]
     source = lessons.pictures.source
     whole = lessons.evaluation(1, source[1])
-    np.testing.assert_allclose(pooled(whole.pixels[None].astype(float))[0], whole.cells, atol=3)
+    np.testing.assert_allclose(pooled(whole.pixels[None].astype(float))[0], whole.cells, atol=6)

@@ -11,7 +11,16 @@ import pytest
 from flax import nnx
 
 from captioner_jax.bundle import abstract
-from captioner_jax.config import Config, DataConfig, DevicesConfig, ModelConfig, TrainConfig, from_toml
+from captioner_jax.config import (
+    Config,
+    DataConfig,
+    DevicesConfig,
+    EncoderConfig,
+    ModelConfig,
+    TeacherConfig,
+    TrainConfig,
+    from_toml,
+)
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation.compiled_cider import CompiledCiderD
 from captioner_jax.model.captioner import Captioner
@@ -129,6 +138,19 @@ def test_what_has_no_plan_is_said(settings, message):
         plan(Config(**settings), "v5e:2x2")
 
 
+def test_a_teacher_is_planned_with():
+    """What it makes of the images comes with each batch; what it could not teach is refused."""
+    teacher = TeacherConfig("there", EncoderConfig("vgg11", ends_after=1), 4)
+    taught = dataclasses.replace(SMALL, teacher=teacher)
+    with jax.numpy_dtype_promotion("standard"):
+        programs = [compile_step(config, 12, jax.devices(), encoder_learns=True) for config in (SMALL, taught)]
+    more = SMALL.train.batch_size * 4 * 4 * 64 * 2
+    assert programs[1].memory.batch - programs[0].memory.batch == more
+    unlike = dataclasses.replace(taught, teacher=dataclasses.replace(teacher, image_size=6))
+    with pytest.raises(UserError, match="they must be as many"):
+        compile_step(unlike, 12, jax.devices(), encoder_learns=True)
+
+
 def test_what_is_counted_once_is_said():
     assert "too few" in limits(Config(train=TrainConfig(remat=True)))
     assert "too few" not in limits(Config())
@@ -207,8 +229,10 @@ def shortened(config, chips):
         encoder=dataclasses.replace(encoder, frozen_stages=frozen, **stages),
     )
     data = dataclasses.replace(config.data, image_size=min(config.data.image_size, 64))
+    seen = config.teacher.image_size * data.image_size // config.data.image_size
+    teacher = dataclasses.replace(config.teacher, image_size=seen) if config.teacher.is_there else config.teacher
     train = dataclasses.replace(config.train, batch_size=chips * config.train.accumulate)
-    return dataclasses.replace(config, model=model, data=data, train=train)
+    return dataclasses.replace(config, model=model, data=data, teacher=teacher, train=train)
 
 
 def bytes_of_gradients(config, encoder_learns):

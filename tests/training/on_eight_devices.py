@@ -12,13 +12,16 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 
 from captioner_jax.config import Config, DevicesConfig, EncoderConfig, ModelConfig, SelfCriticalConfig, TrainConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
+from captioner_jax.data.views import Lesson
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.training.imitation import Components, Imitation
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.placement import make_placement
 from captioner_jax.training.self_critical import SelfCritical
@@ -74,6 +77,19 @@ def self_critical(devices):
     return two_steps(devices, goal, optax.sgd(0.1, 0.9), model, vocabulary=6, data=few, how=Preprocessing(8))
 
 
+def taught(devices):
+    """In two parts, of which each device has its share."""
+    rng, whole = np.random.default_rng(0), unequal()
+    model = dataclasses.replace(MODEL, encoder=EncoderConfig("convnet", 4, (16,), (0,)))
+    lessons = whole._replace(images=Lesson(whole.images, rng.normal(size=(ROWS, 4, 4, 40)).astype(np.float16)))
+    lessons, usable = jax.tree.map(lambda x: np.concatenate([x, x]), lessons), np.arange(2 * ROWS) % 5 != 0
+    lessons = lessons._replace(usable=usable, tokens=np.where(usable[:, None, None], lessons.tokens, 0))
+    mean, directions = rng.normal(size=40), rng.normal(size=(40, MODEL.width))
+    components = Components(jnp.asarray(mean, jnp.float32), jnp.asarray(directions, jnp.float32))
+    goal, train = Imitation(CrossEntropy(0.1), components, 2.0), dataclasses.replace(TRAIN, batch_size=16, accumulate=2)
+    return two_steps(devices, goal, optax.sgd(0.1, 0.9), model, train, data=lessons)
+
+
 def main(file):
     goal = CrossEntropy(0.1)
     muon = make_optimizer(dataclasses.replace(TRAIN, matrix_learning_rate=0.02))
@@ -82,6 +98,7 @@ def main(file):
         "sgd": {name: two_steps(devices, goal, sgd) for name, devices in FORMS.items()},
         "lean": {name: two_steps(FORMS[name], goal, sgd, train=lean) for name in ("one", "both", "pmap")},
         "muon": {name: two_steps(FORMS[name], goal, muon) for name in ("one", "both")},
+        "taught": {name: taught(FORMS[name]) for name in ("one", "both", "pmap")},
         "self_critical": {name: self_critical(FORMS[name]) for name in ("one", "tensor")},
     }
     with open(file, "wb") as out:

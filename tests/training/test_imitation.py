@@ -1,24 +1,20 @@
-"""Learning beside a teacher: its principal components, the objective, what is refused."""
-
-import dataclasses
+"""Learning beside a teacher: its principal components, the objective, and that an encoder learns by it."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import safetensors.numpy
 from flax import nnx
 
-from captioner_jax.config import Config, DataConfig, EncoderConfig, TeacherConfig, TrainConfig
+from captioner_jax.config import SelfCriticalConfig, TrainConfig
 from captioner_jax.data.features import cells_of
 from captioner_jax.data.views import Lesson
-from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
-from captioner_jax.training.imitation import Components, Imitation, make_teacher, principal_components
+from captioner_jax.training.imitation import Components, Imitation, principal_components
 from captioner_jax.training.optimizer import make_optimizer
+from captioner_jax.training.self_critical import SelfCritical
 from captioner_jax.training.step import Counts, CrossEntropy, first_state, make_train_step
-from tests.pretrained.making import made
-from tests.training.test_beginning import FIRST_STAGE
+from tests.training.test_self_critical import Table
 from tests.training.test_training import HOW, MODEL, V, batch
 
 CHANNELS = 40
@@ -35,6 +31,8 @@ def test_principal_components_are_those_of_the_singular_values():
     np.testing.assert_allclose(np.abs(told), np.abs(expected), rtol=2e-3, atol=2e-3)
     assert told.var(0, ddof=1).mean() == pytest.approx(1, rel=1e-3)
     assert (np.asarray(found.directions).max(0) >= -np.asarray(found.directions).min(0)).all()
+    with pytest.raises(ValueError, match="do not vary"):
+        principal_components(np.ones((30, 6), np.float16), 3)
 
 
 def lesson_batch(images=4):
@@ -43,11 +41,11 @@ def lesson_batch(images=4):
     return whole._replace(images=Lesson(whole.images, rng.normal(size=(images, 2, 2, CHANNELS)).astype(np.float16)))
 
 
-def imitation(weight=3.0):
+def imitation(own=None, weight=3.0):
     rng = np.random.default_rng(2)
     mean, directions = rng.normal(size=CHANNELS), rng.normal(size=(CHANNELS, MODEL.width)) / CHANNELS**0.5
     components = Components(jnp.asarray(mean, jnp.float32), jnp.asarray(directions, jnp.float32))
-    return Imitation(CrossEntropy(0.1), components, weight)
+    return Imitation(own or CrossEntropy(0.1), components, weight)
 
 
 def told_of(objective, lessons, whole=None):
@@ -59,7 +57,7 @@ def told_of(objective, lessons, whole=None):
 def test_the_error_of_what_is_foreseen_is_added_to_the_loss():
     lessons, objective = lesson_batch(), imitation()
     loss, told = told_of(objective, lessons)
-    alone, _ = told_of(objective.otherwise, lessons)
+    alone, _ = told_of(objective.own, lessons)
     captioner, total = Captioner(MODEL, V, rngs=nnx.Rngs(0)), 0.0
     kernel, bias = (np.asarray(captioner.into_memory.kernel), np.asarray(captioner.into_memory.bias))
     cells = np.asarray(cells_of(captioner, lessons.images, HOW))
@@ -71,6 +69,7 @@ def test_the_error_of_what_is_foreseen_is_added_to_the_loss():
                 total += ((cells[image, y, x] @ kernel + bias - shown) ** 2).sum()
     expected = total / (4 * 2 * 2 * MODEL.width)
     np.testing.assert_allclose(told["imitation"], expected, rtol=1e-5)
+    np.testing.assert_allclose(told["own_loss"], alone, rtol=1e-6)
     np.testing.assert_allclose(loss, alone + 3 * expected, rtol=1e-5)
 
 
@@ -85,6 +84,15 @@ def test_shares_of_parts_add_up_and_what_is_of_no_use_weighs_nothing():
     np.testing.assert_allclose(sum(share for share, _ in shares), loss, rtol=1e-5)
     without = jax.tree.map(lambda x: x[usable], lessons)
     np.testing.assert_allclose(told["imitation"], told_of(objective, without)[1]["imitation"], rtol=1e-5)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_rewards_and_a_teacher_go_together():
+    lessons, rewarded = lesson_batch(), SelfCritical(Table(), SelfCriticalConfig(captions=2), 2)
+    loss, told = told_of(imitation(rewarded), lessons)
+    alone, of_rewards = told_of(rewarded, lessons)
+    np.testing.assert_allclose(loss, alone + 3 * told["imitation"], rtol=1e-5)
+    assert told.keys() == {*of_rewards, "own_loss", "imitation"}
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
@@ -105,48 +113,3 @@ def test_the_encoder_learns_to_foresee():
     moved = jax.tree.map(lambda new, old: bool((np.asarray(new) != old).any()), state.parameters, before)
     assert all(jax.tree.leaves(moved["encoder"]))
     assert not any(jax.tree.leaves(moved["decoder"]))
-
-
-@pytest.mark.parametrize(
-    ("teacher", "data", "train", "message"),
-    [
-        ({"weights": None}, {}, {}, "name --teacher.encoder.weights"),
-        ({}, {"features": "f"}, {}, "learns from pixels"),
-        ({}, {}, {"encoder_frozen": True}, "learns from pixels"),
-        ({}, {"randaugment": 5.0}, {}, "leave it out"),
-        ({}, {"crop": 0.5}, {}, "more --teacher.views"),
-        ({"views": 2}, {}, {}, "name both --data.crop"),
-        ({"weights": "not/here.safetensors"}, {}, {}, "teacher: not/here.safetensors"),
-        ({"kind": "vgg13"}, {}, {}, "teacher: .*here"),
-        ({"kind": "convnet"}, {}, {}, "teacher: .*no weights are published for convnet"),
-    ],
-)
-def test_settings_that_cannot_be_meant_together_are_refused(teacher, data, train, message):
-    teacher = {"kind": "vgg11", "weights": "here"} | teacher
-    encoder = EncoderConfig(teacher.pop("kind"), weights=teacher.pop("weights"))
-    config = Config(
-        model=MODEL,
-        data=DataConfig(**{"image_size": 16} | data),
-        teacher=TeacherConfig("f", encoder, 64, **teacher),
-        train=TrainConfig(**train),
-    )
-    with pytest.raises(UserError, match=message):
-        make_teacher(config)
-
-
-@pytest.mark.parametrize(
-    ("size", "width", "message"),
-    [(4, 32, "of 4 pixels it makes 4x4 cells, of 16 the captioner makes 2x2"), (2, 128, "64 channels, too few")],
-)
-def test_cells_that_cannot_be_foreseen_are_refused(tmp_path, size, width, message):
-    weights = tmp_path / "vgg11.safetensors"
-    safetensors.numpy.save_file({name: made(name, shape) for name, shape in FIRST_STAGE.items()}, weights)
-    encoder = EncoderConfig("vgg11", ends_after=1, weights=str(weights))
-    model, data = dataclasses.replace(MODEL, width=width), DataConfig(image_size=16)
-    teacher = TeacherConfig(str(tmp_path / "features"), encoder, size)
-    with pytest.raises(UserError, match=message):
-        make_teacher(Config(model=model, data=data, teacher=teacher))
-
-
-def test_without_a_folder_there_is_no_teacher():
-    assert make_teacher(dataclasses.replace(Config(), model=MODEL)) is None
