@@ -51,7 +51,7 @@ class Options:
     """Captions image files."""
 
     images: tyro.conf.Positional[tuple[str, ...]]
-    """Image files, folders of them, patterns, or - for a list of files on standard input."""
+    """Image files, folders of them, patterns; addresses with --allow-urls; or - for a list on standard input."""
     captioner: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A captioner directory, or hf://OWNER/NAME; several times: an ensemble; none: the one that comes with this."""
     recursive: bool = False
@@ -79,8 +79,8 @@ class Options:
     explore: Path | None = None
     """A web page for one image, whole in itself: every head's looks, what else was considered, the search."""
     resume: bool = False
-    """Leave out the images that --output has captions of; without --output, those whose files and descriptions are
-    there already."""
+    """Leave out the images that --output, in jsonl or csv, has captions of; without --output, those whose files and
+    descriptions are there already."""
     force: bool = False
     """Write over --output, and over files beside images and descriptions."""
     generation: Annotated[Generation, tyro.conf.arg(name="")] = field(default_factory=Generation)

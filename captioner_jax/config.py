@@ -59,7 +59,8 @@ class EncoderConfig:
     frozen_stages: NotNegative = 0
     """resnet, vgg, densenet: stages, the first ones, that stay as they began while those above them learn."""
     weights: str | None = None
-    """Published weights to begin with: a .safetensors or .pth file, or hf://OWNER/NAME."""
+    """Published weights to begin with: a .safetensors or .pth file, a folder with model.safetensors or
+    pytorch_model.bin in it, or hf://OWNER/NAME."""
     normalisation: Literal["imagenet", "half", "clip"] | None = None
     """By what pixels are centred and scaled; None: as those who published the weights did."""
 
@@ -218,7 +219,7 @@ class TrainConfig:
     objective: Literal["cross_entropy", "self_critical"] = "cross_entropy"
     """To find people's captions likely; or, once that is learned, to write captions of great reward."""
     start: str | None = None
-    """A captioner directory to start from, with its vocabulary."""
+    """A captioner directory, or hf://OWNER/NAME, to start from, with its vocabulary."""
     steps: Positive = 3000
     """Updates of the parameters."""
     batch_size: Positive = 32

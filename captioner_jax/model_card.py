@@ -5,6 +5,7 @@ from typing import Any
 
 from captioner_jax.config import ModelConfig
 from captioner_jax.data.images import Preprocessing
+from captioner_jax.text.special import SPECIAL_TOKENS
 
 # As `docs/data.md` has them, with their sources.
 TERMS = {
@@ -32,12 +33,12 @@ tags: [image-captioning, jax, flax]
 def model_card(
     model: ModelConfig,
     preprocessing: Preprocessing,
-    words: int,
+    entries: int,
     parameters: int,
     scores: Mapping[str, float],
     training: Mapping[str, Any],
 ) -> str:
-    """The card, in Markdown. `words` are the entries of the vocabulary, `parameters` the numbers that were learnt."""
+    """The card, in Markdown. `entries` are those of the vocabulary, `parameters` the numbers that were learnt."""
     size = preprocessing.image_size
     data = training.get("data", {})
     name = data.get("tfds", {}).get("name") if data.get("source") == "tfds" else data.get("source")
@@ -55,7 +56,7 @@ Writes captions of pictures.
 | encoder | {model.encoder.kind}, pictures of {size} x {size} |
 | decoder | Transformer: {model.layers} layers of width {model.width}, {model.heads} heads, fusion {model.fusion} |
 | parameters | {parameters:,} |
-| vocabulary | {words:,} {"words" if data.get("tokenizer") == "words" else "entries"} |
+| vocabulary | {_vocabulary(entries, data.get("tokenizer"))} |
 
 ## Data
 
@@ -78,6 +79,12 @@ chooses a licence that agrees with both, and names it here.
 
 {LIMITS}
 """
+
+
+def _vocabulary(entries: int, tokenizer: str | None) -> str:
+    """How many words there are; or, where it is made of something else or nobody knows of what, how many entries."""
+    marks = len(SPECIAL_TOKENS)
+    return f"{entries - marks:,} words and {marks} marks" if tokenizer == "words" else f"{entries:,} entries"
 
 
 def _table(scores: Mapping[str, float]) -> str:

@@ -82,6 +82,15 @@ def test_the_model_card_tells_what_is_known_and_is_free_to_change(saved):
 
 
 @pytest.mark.parametrize(
+    ("tokenizer", "told"), [("words", lambda n: f"{n - 4} words and 4 marks"), ("bpe", lambda n: f"{n} entries")]
+)
+def test_the_model_card_takes_no_mark_for_a_word(saved, tokenizer, told):
+    whole, directory = saved
+    dataclasses.replace(whole, training={"data": {"tokenizer": tokenizer}, "step": 1}).save(directory)
+    assert f"| vocabulary | {told(len(whole.tokenizer))} |" in (directory / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
     ("data", "terms"),
     [
         ({"source": "flickr8k"}, "not for commerce"),

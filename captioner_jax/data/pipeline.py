@@ -100,7 +100,7 @@ class ToBatch:
         self.named.add(image)
         name = self.source[image].name
         if self.config.on_error == "stop":
-            raise UserError(f"{name}: {error}; --data.on_error skip trains on without it") from error
+            raise UserError(f"{name}: {error}; --data.on-error skip trains on without it") from error
         log.warning("%s: %s", name, error)
 
 
@@ -139,7 +139,7 @@ def stack(rows: list[Batch]) -> Batch:
 def check_batches(source: Source, data: DataConfig, train: TrainConfig) -> None:
     """Raises UserError where the training images do not fill one batch, or a setting cannot be meant for them."""
     if len(source) < train.batch_size:
-        raise UserError(f"{len(source)} training images do not fill a batch: lower --train.batch_size")
+        raise UserError(f"{len(source)} training images do not fill a batch: lower --train.batch-size")
     if data.shards_at_once is not None and source.shards() is None:
         raise UserError("data.shards_at_once: these images do not lie in shards; leave it out")
     lengths = (*data.buckets, data.max_length)

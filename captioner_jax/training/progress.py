@@ -20,7 +20,7 @@ from captioner_jax.training.gallery import Exhibit
 from captioner_jax.training.step import Metrics
 
 ADVICE = (
-    "A lower --train.learning_rate, a longer --train.warmup or a smaller --train.clip helps; "
+    "A lower --train.learning-rate, a longer --train.warmup or a smaller --train.clip helps; "
     "the checkpoints before are unharmed."
 )
 # Bad batches in a row that are no accident any more.

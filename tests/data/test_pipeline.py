@@ -170,13 +170,13 @@ def test_a_damaged_image_weighs_nothing_and_is_named_once(folder, caplog):
 def test_a_damaged_image_stops_the_run_if_asked(folder, workers):
     for file in folder.glob("*.jpg"):
         file.write_bytes(b"junk")
-    with pytest.raises(UserError, match="on_error skip"):
+    with pytest.raises(UserError, match=r"--data\.on-error skip"):
         batches(folder, 1, on_error="stop", workers=workers)
 
 
 def test_too_few_images_for_a_batch_is_said(folder):
     config = DataConfig(source="folder", path=str(folder))
-    with pytest.raises(UserError, match="batch_size"):
+    with pytest.raises(UserError, match=r"--train\.batch-size"):
         check_batches(load(config).train, config, TrainConfig(batch_size=64))
 
 

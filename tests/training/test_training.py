@@ -198,7 +198,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path):
     with Progress(tmp_path, 0, 10, 4) as progress:
         for metrics in told(1.0, float("nan"), 1.0):
             progress.record(metrics)
-        with pytest.raises(UserError, match=r"step 2: loss nan.*learning_rate"):
+        with pytest.raises(UserError, match=r"step 2: loss nan.*--train\.learning-rate"):
             progress.tell(1e-3)
 
 
