@@ -57,7 +57,7 @@ def drawn(lessons, i, mirror, count=80):
 
 @pytest.mark.parametrize(("mirror", "cache"), [(True, False), (False, False), (True, True)])
 def test_a_teacher_tells_of_the_pixels_beside_it(config, tmp_path, mirror, cache):
-    """Each lesson's cells fit its own pixels far better than any other's do; all views are drawn, and no more."""
+    """No other lesson's cells fit its pixels as well as its own; all views are drawn, and no more."""
     config = dataclasses.replace(config, cache=str(tmp_path / "cache") if cache else None)
     some = drawn(lessons_of(config, tmp_path), 2, mirror)
     seen = pooled(np.stack([one.pixels for one in some]).astype(float))
@@ -65,9 +65,9 @@ def test_a_teacher_tells_of_the_pixels_beside_it(config, tmp_path, mirror, cache
     distances = np.abs(seen[:, None] - told[None]).mean((2, 3, 4))
     different = {one.cells.tobytes() for one in some}
     assert len(different) == (2 if mirror else 1) * TEACHER.views
-    assert distances.diagonal().max() < 5  # of 255
-    another = np.asarray([[a.cells.tobytes() != b.cells.tobytes() for b in some] for a in some])
-    assert distances[another].min() > 2 * distances.diagonal().max()
+    assert distances.diagonal().max() < 3 < 20 < np.median(distances)  # of 255
+    nearest = [some[i].cells.tobytes() for i in distances.argmin(1)]
+    assert nearest == [one.cells.tobytes() for one in some]
 
 
 def test_colours_change_for_the_captioner_alone(config, tmp_path):
