@@ -35,7 +35,7 @@ from captioner_jax.model.convolutions import fold_norms
 from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS
 
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
-"""A PIL image, an array uint8[Y X 3] or uint8[Y X], the bytes of an image file, or the path of one."""
+"""A PIL image, an array uint8[Y X], [Y X 3] or [Y X 4], the bytes of an image file, or the path of one."""
 Asked = TypeVar("Asked")
 Square = UInt8[np.ndarray, "Y X 3"]
 """What the model sees of a picture."""
