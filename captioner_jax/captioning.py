@@ -30,8 +30,9 @@ from captioner_jax.generation.caption import Caption
 from captioner_jax.generation.ensemble import Ensemble
 from captioner_jax.generation.search import Beams, Found
 from captioner_jax.generation.settings import Generation, make_recorder, make_search
-from captioner_jax.generation.writing import Parameters, Untrained, image_keys, make_asked_writer
+from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
 from captioner_jax.model.convolutions import fold_norms
+from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS
 
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
