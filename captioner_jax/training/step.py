@@ -57,6 +57,9 @@ class Metrics(NamedTuple):
     """Of the gradient of each group of parameters."""
 
 
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
 class Counts(NamedTuple):
     """What sums over a batch are divided by. Of a whole batch, before any part of it is looked at."""
 
@@ -123,7 +126,7 @@ def make_train_step(
     frozen_stages: int = 0,
     encoder_learns: bool = True,
     placement: Placement = ONE_DEVICE,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> TrainStep:
     """The compiled update. Its state is donated: the one passed in is gone, the one that comes back takes its memory.
 
     State, batch and objective lie where `placement` puts them. Where the encoder, or its first `frozen_stages`, does
