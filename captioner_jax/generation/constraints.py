@@ -19,7 +19,7 @@ from captioner_jax.text.special import END, PAD
 class Lacking(NamedTuple):
     """Of the words that are wanted: how many a caption lacks, and which of the vocabulary these are."""
 
-    count: Int[Array, "B K 1"]
+    number: Int[Array, "B K 1"]
     words: Bool[Array, "B K V"]
 
 
