@@ -49,7 +49,7 @@ from captioner_jax.training.preemption import Preemption
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.rewards import make_reward
 from captioner_jax.training.self_critical import SelfCritical
-from captioner_jax.training.step import CrossEntropy, Objective, make_train_step
+from captioner_jax.training.step import CrossEntropy, Objective, TrainStep, make_train_step
 from captioner_jax.training.teacher import Teacher, make_teacher, teach
 from captioner_jax.training.trace import Trace
 
@@ -132,23 +132,8 @@ def train(
     if checkpoints.latest is not None:
         state = placement.place(checkpoints.restore(placement.saved(state)))
     first = checkpoints.latest or 0
-    goal = placement.everywhere(goal)
     tracing = Trace(config.folder / "tensorboard", settings.profile if hosts.is_first() else None)
-    steps = [
-        tracing.around(
-            make_train_step(
-                graphdef,
-                make_optimizer(settings),
-                preprocessing,
-                settings,
-                goal,
-                frozen_stages=config.model.encoder.frozen_stages,
-                encoder_learns=learns,
-                placement=placement,
-            )
-        )
-        for learns in (False, True)
-    ]
+    steps = [tracing.around(step) for step in train_steps(config, beginning, goal, placement)]
     examiner = Examiner(config, graphdef, preprocessing, tokenizer)
     learning_rate = schedule(settings, settings.learning_rate)
     batches = training_batches(
@@ -199,6 +184,21 @@ def train(
                 checkpoints.save(placement.saved(state))
                 progress.restart_clock()
     return last
+
+
+def train_steps(config: Config, beginning: Beginning, goal: Objective, placement: Placement) -> list[TrainStep]:
+    """The compiled update with an encoder that does not learn yet, and with one that does."""
+    make = functools.partial(
+        make_train_step,
+        beginning.graphdef,
+        make_optimizer(config.train),
+        beginning.preprocessing,
+        config.train,
+        placement.everywhere(goal),
+        frozen_stages=config.model.encoder.frozen_stages,
+        placement=placement,
+    )
+    return [make(encoder_learns=learns) for learns in (False, True)]
 
 
 def objective(config: Config, train: Source, tokenizer: Tokenizer) -> Objective:

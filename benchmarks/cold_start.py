@@ -38,6 +38,8 @@ from captioner_jax.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parents[1]
 KEPT, BAR = "sample.py, compiled before", 2.0  # seconds, as a goal
+# What `captioner_jax.compilation` sets, for the programs that do without this package.
+KEEP = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 # A process that has nothing to compile and nothing to trace.
 AHEAD = """
 import pickle, sys
@@ -88,10 +90,6 @@ def seconds(command: list[str], cache: Path) -> float:
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cache)} | KEEP
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
-
-
-# What `captioner_jax.compilation` sets, for the programs that do without this package.
-KEEP = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
 
 
 def main() -> None:

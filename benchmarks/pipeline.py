@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import itertools
 import os
-import shutil
 import statistics
 import sys
 import tempfile
@@ -50,21 +49,22 @@ def main(arguments: list[str]) -> int:
     data = load(config.data)
     captions = list(data.train.captions())
     told = Told.of(captions, Tokenizer.train(captions, config.data))
-    cached = dataclasses.replace(config.data, cache=tempfile.mkdtemp())
-    ways: dict[str, Callable[[], Iterator[object]]] = {
-        PILLOW: lambda: pillow(data.train, config),
-        OURS: lambda: training_batches(data.train, told, config.data, config.train),
-        "with data.cache": lambda: training_batches(data.train, told, cached, config.train),
-    }
-    loader = torch_loader(data.train, told, config)
-    if loader:
-        ways[TORCH] = lambda: iter(loader)
-    else:
-        rows.note("PyTorch is not installed beside this package: left out")
-    rates = {name: [] for name in ways}
-    for _ in range(asked.rounds):
-        for name, start in ways.items():
-            rates[name].append(measure(start(), config.train.batch_size))
+    with tempfile.TemporaryDirectory() as cache:
+        cached = dataclasses.replace(config.data, cache=cache)
+        ways: dict[str, Callable[[], Iterator[object]]] = {
+            PILLOW: lambda: pillow(data.train, config),
+            OURS: lambda: training_batches(data.train, told, config.data, config.train),
+            "with data.cache": lambda: training_batches(data.train, told, cached, config.train),
+        }
+        loader = torch_loader(data.train, told, config)
+        if loader:
+            ways[TORCH] = lambda: iter(loader)
+        else:
+            rows.note("PyTorch is not installed beside this package: left out")
+        rates = {name: [] for name in ways}
+        for _ in range(asked.rounds):
+            for name, start in ways.items():
+                rates[name].append(measure(start(), config.train.batch_size))
     limit = statistics.median(rates[PILLOW])
     ours = statistics.median(rates[OURS])
     for name, of in rates.items():
@@ -74,7 +74,6 @@ def main(arguments: list[str]) -> int:
         )
         figures = {"images/s": median, "of Pillow alone": median / limit}
         rows.row("The pipeline", "one core", name, figures, ratio=ours / median if name == TORCH else None)
-    shutil.rmtree(cached.cache or "")
     return 0
 
 
@@ -105,7 +104,7 @@ def torch_loader(source: Source, told: Told, config: Config):
         return None
     torch.set_num_threads(1)
 
-    class Rows(Dataset):
+    class Drawn(Dataset):
         def __len__(self) -> int:
             return len(source)
 
@@ -115,7 +114,7 @@ def torch_loader(source: Source, told: Told, config: Config):
             drawn = [int(told.first[i]) + k for k in range(config.data.captions_per_image)]
             return image, np.stack([told.row(caption, config.data.max_length) for caption in drawn])
 
-    return DataLoader(Rows(), config.train.batch_size, shuffle=True, drop_last=True)
+    return DataLoader(Drawn(), config.train.batch_size, shuffle=True, drop_last=True)
 
 
 if __name__ == "__main__":

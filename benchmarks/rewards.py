@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rows import Rows
+from scores import made, seconds
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from benchmarks.scores import made, seconds
 from captioner_jax.evaluation.compiled_cider import CompiledCiderD
 from captioner_jax.text.special import PAD
 

@@ -30,12 +30,13 @@ from captioner_jax.generation.caption import Caption
 from captioner_jax.generation.ensemble import Ensemble
 from captioner_jax.generation.search import Beams, Found
 from captioner_jax.generation.settings import Generation, make_recorder, make_search
-from captioner_jax.generation.writing import Parameters, Untrained, image_keys, make_asked_writer
+from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
 from captioner_jax.model.convolutions import fold_norms
+from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS
 
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
-"""A PIL image, an array uint8[Y X 3] or uint8[Y X], the bytes of an image file, or the path of one."""
+"""A PIL image, an array uint8[Y X], [Y X 3] or [Y X 4], the bytes of an image file, or the path of one."""
 Asked = TypeVar("Asked")
 Square = UInt8[np.ndarray, "Y X 3"]
 """What the model sees of a picture."""

@@ -165,7 +165,8 @@ class DataConfig:
     Karpathy, Flickr token file. Found if it has a usual name."""
     splits: SplitFiles = field(default_factory=SplitFiles)
     held_out: Annotated[float, Gt(0), Lt(0.5)] = 0.1
-    """folder, shards, where no splits are given: share of the images for validation, and again for test."""
+    """folder, shards, where no splits are given: share of the images for validation, and again for test. coco without
+    Karpathy's file: share of val, where that has too few images for the usual 5,000 each."""
     restval: bool = True
     """Karpathy's JSON: train on its train and restval (113,287 images), as is usual; or on his train alone (82,783)."""
     tfds: TfdsNames = field(default_factory=TfdsNames)

@@ -20,7 +20,7 @@ class Address(NamedTuple):
 
 
 def is_address(name: str) -> bool:
-    """Is this no name of a file?"""
+    """Does this name a picture on the web?"""
     return name.lower().startswith(("http://", "https://"))
 
 

@@ -16,11 +16,11 @@ from typing import Literal, NamedTuple, TextIO
 
 import tqdm
 
-from captioner_jax.captioning import Caption
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError
 from captioner_jax.fetching import Address
 from captioner_jax.files import write_whole
+from captioner_jax.generation.caption import Caption
 from captioner_jax.metadata import describe, is_described
 
 Stream = TextIO | io.TextIOBase

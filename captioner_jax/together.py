@@ -14,8 +14,9 @@ from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.search import Found, beam_search, greedy
-from captioner_jax.generation.writing import Images, Parameters
+from captioner_jax.generation.writing import Images
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import PAD
 from captioner_jax.training.loss import masked_sum, token_losses
 

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ import tyro
 from flax import nnx
 
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import Config, TrainConfig, from_toml
+from captioner_jax.config import Config, from_toml
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import training_batches
@@ -33,12 +33,12 @@ class Budget:
     """What each captioner is given."""
 
     steps: int = 1500
-    """Updates of the parameters, a third of the recipe's."""
+    """Updates of the parameters."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One run of each captioner for each."""
     images: int = 500
     """Validation scenes that each is scored on, and as many with held-out combinations."""
-    config: Path = field(default=RECIPE)
+    config: Path = RECIPE
     """The recipe, but for its steps and seed."""
 
 
@@ -69,15 +69,11 @@ def compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> None:
     for kind in (Captioner, *variants):
         runs = []
         for seed in budget.seeds:
-            config = dataclasses.replace(recipe, train=short(recipe.train, budget.steps, seed))
+            settings = dataclasses.replace(recipe.train, steps=budget.steps, seed=seed)
+            config = dataclasses.replace(recipe, train=settings)
             runs.append(train(kind, config, data, tokenizer, told, budget.images))
             print(row(kind.__name__, str(seed), runs[-1:]), flush=True)
         print(row(kind.__name__, "mean", runs), flush=True)
-
-
-def short(recipe: TrainConfig, steps: int, seed: int) -> TrainConfig:
-    """The recipe in fewer steps."""
-    return dataclasses.replace(recipe, steps=steps, seed=seed)
 
 
 def train(kind: type[Captioner], config: Config, data: DataSet, tokenizer: Tokenizer, told: Told, images: int) -> Run:

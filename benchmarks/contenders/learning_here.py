@@ -90,7 +90,8 @@ def flops(step: jax.stages.Compiled) -> float:
 
 def main() -> None:
     start = time.perf_counter()
-    step, state, whole = begin(DevicesConfig(data=1), np.load(WEIGHTS))
+    with np.load(WEIGHTS) as kept:
+        step, state, whole = begin(DevicesConfig(data=1), kept)
 
     def steps(count: int) -> float:
         nonlocal state

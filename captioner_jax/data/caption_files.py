@@ -116,7 +116,8 @@ def is_text(text: str) -> bool:
         return False
 
 
-def _split_name(name: Any) -> str | None:
+def split_name(name: Any) -> str | None:
+    """A split as it is called here, by whatever name people call it; None where there is no name."""
     return _OTHER_NAMES.get(str(name).strip().lower(), str(name).strip().lower()) if name else None
 
 
@@ -150,7 +151,7 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
         else:
             found = {name: row[place].strip() for name, place in columns.items()}
             id = f"{found['image']}#{found['number']}" if "number" in found else None
-            yield Line(where, found["image"], found["caption"], _split_name(found.get("split")), id)
+            yield Line(where, found["image"], found["caption"], split_name(found.get("split")), id)
 
 
 def _between_commas(text: str) -> Iterator[tuple[int, list[str] | str]]:
@@ -190,7 +191,7 @@ def _json_lines(text: str, file: str) -> Iterator[Line | Problem]:
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("image", "caption")):
             yield Problem(where, 'wanted an object with the texts "image" and "caption"')
         else:
-            yield Line(where, row["image"], row["caption"], _split_name(row.get("split")))
+            yield Line(where, row["image"], row["caption"], split_name(row.get("split")))
 
 
 def _json(text: str, file: str) -> Iterator[Line | Problem]:
@@ -254,7 +255,7 @@ def _karpathy(images: list[Any], file: str) -> Iterator[Line | Problem]:
             if not _has(sentence, "raw", str):
                 yield Problem(where, 'wanted sentences with the text "raw"', name)
             else:
-                yield Line(where, name, sentence["raw"], _split_name(image.get("split")))
+                yield Line(where, name, sentence["raw"], split_name(image.get("split")))
 
 
 def _has(row: Any, key: str, kind: Any) -> bool:

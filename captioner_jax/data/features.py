@@ -12,8 +12,6 @@ import functools
 import hashlib
 import json
 import math
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,6 +31,7 @@ from captioner_jax.data.images import ImageError, Preprocessing, normalise, open
 from captioner_jax.data.source import Example, Source
 from captioner_jax.data.views import Lesson
 from captioner_jax.errors import UserError
+from captioner_jax.files import whole_folder
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import stage_of
 
@@ -166,10 +165,7 @@ def _made_from(source: Source, config: DataConfig, eye: Eye, views: int) -> dict
 
 
 def _make(source: Source, config: DataConfig, eye: Eye, folder: Path, made_from: dict[str, Any]) -> None:
-    """Writes the features beside their place and moves them there when they are whole."""
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         shape = made_from["views"], len(source)
         mirrored, problems = np.zeros(shape, bool), {}
         progress = tqdm.tqdm(total=math.prod(shape), desc=f"features of {folder.name}", unit="image", disable=None)
@@ -186,9 +182,6 @@ def _make(source: Source, config: DataConfig, eye: Eye, folder: Path, made_from:
         np.save(partial / "mirrored.npy", mirrored)
         (partial / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
         (partial / "made_from.json").write_text(json.dumps(made_from, indent=2), encoding="utf-8")
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _write_head(file: BinaryIO, shape: tuple[int, ...]) -> None:

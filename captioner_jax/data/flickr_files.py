@@ -52,7 +52,8 @@ KINDS = {
         places="shannon.cs.illinois.edu/DenotationGraph, or kaggle.com/datasets/hsankesara/flickr-image-dataset",
     ),
 }
-# Images that both data sets hold out for validation, and again for test; and the share where there are too few.
+# Images that both data sets hold out for validation, and again for test; and the share where there are too few. Not
+# `config.held_out`: splits are drawn once, when the data set is prepared, and would not follow it.
 USUAL, SHARE = 1_000, 0.1
 
 

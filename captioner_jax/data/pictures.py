@@ -3,8 +3,6 @@
 import hashlib
 import json
 import math
-import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -17,6 +15,7 @@ from captioner_jax.config import DataConfig
 from captioner_jax.data.images import ImageError, open_image
 from captioner_jax.data.source import Source
 from captioner_jax.errors import UserError
+from captioner_jax.files import whole_folder
 
 
 @runtime_checkable
@@ -43,10 +42,10 @@ class Cache:
     """Pictures as they were decoded and scaled down once, mapped from disk."""
 
     def __init__(self, folder: Path):
-        index = np.load(folder / "index.npz")
-        self.sizes = index["sizes"]
-        """Height and width of each; 0 where the picture is of no use."""
-        self.begin = index["begin"]
+        with np.load(folder / "index.npz") as index:
+            self.sizes = index["sizes"]
+            """Height and width of each; 0 where the picture is of no use."""
+            self.begin = index["begin"]
         self.problems: dict[str, str] = json.loads((folder / "problems.json").read_text(encoding="utf-8"))
         self.pixels = np.memmap(folder / "pixels", np.uint8, "r")
         self.folder = folder
@@ -93,7 +92,6 @@ def scaled(image: Image.Image, shorter: int) -> Image.Image:
 
 
 def _make(source: Source, config: DataConfig, folder: Path) -> None:
-    """Writes the cache beside its place and moves it there when it is whole."""
     shorter = side(config)
 
     def picture(i: int) -> np.ndarray | str:
@@ -102,12 +100,10 @@ def _make(source: Source, config: DataConfig, folder: Path) -> None:
         except ImageError as error:
             return str(error)
 
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
-    try:
+    with whole_folder(folder) as partial:
         sizes, problems = np.zeros((len(source), 2), np.int64), {}
-        with ThreadPoolExecutor() as pool, open(partial / "pixels", "wb") as file:
-            progress = tqdm.tqdm(total=len(source), desc="decoding into the cache", unit="image", disable=None)
+        progress = tqdm.tqdm(total=len(source), desc="decoding into the cache", unit="image", disable=None)
+        with progress, ThreadPoolExecutor() as pool, open(partial / "pixels", "wb") as file:
             for start in range(0, len(source), 256):  # so that no more than these wait to be written
                 some = range(start, min(start + 256, len(source)))
                 for i, pixels in zip(some, pool.map(picture, some), strict=True):
@@ -120,9 +116,6 @@ def _make(source: Source, config: DataConfig, folder: Path) -> None:
         begin = np.concatenate([[0], np.cumsum(sizes.prod(1) * 3)[:-1]])
         np.savez(partial / "index.npz", sizes=sizes, begin=begin)
         (partial / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _fingerprint(source: Source, config: DataConfig) -> str:

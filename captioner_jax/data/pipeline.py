@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 ENDLESS = 2**40
 
 
-class Share(NamedTuple):
+class HostShare(NamedTuple):
     """Of `hosts` hosts that train together, number `host`: it reads every so manieth row of each batch."""
 
     host: int = 0
     hosts: int = 1
 
 
-ALONE = Share()
+ALONE = HostShare()
 
 
 class Batch(NamedTuple):
@@ -58,7 +58,7 @@ class ToBatch:
     Rows are numbered through the whole batch, so that they are the same however many hosts share it.
     """
 
-    def __init__(self, source: Source, views: Views, plan: Plan, config: DataConfig, share: Share):
+    def __init__(self, source: Source, views: Views, plan: Plan, config: DataConfig, share: HostShare):
         self.source = source
         self.views = views
         self.plan = plan
@@ -154,7 +154,7 @@ def training_batches(
     train: TrainConfig,
     *,
     first: int = 0,
-    share: Share = ALONE,
+    share: HostShare = ALONE,
     views: Views | None = None,
 ) -> Iterator[Batch]:
     """A host's share of batches number `first`, `first` + 1, ... without end; `told` are the captions of `source`.

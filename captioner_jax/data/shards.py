@@ -9,7 +9,7 @@ import tqdm
 
 from captioner_jax.config import DataConfig
 from captioner_jax.data import splits
-from captioner_jax.data.caption_files import SPLITS, is_text
+from captioner_jax.data.caption_files import SPLITS, is_text, split_name
 from captioner_jax.data.file_source import FileSource, data_set, folder_of
 from captioner_jax.data.image_files import DamageError, Member, members, read_member
 from captioner_jax.data.remembered import remembered
@@ -179,6 +179,5 @@ def _split_of(shard: str) -> str | None:
     """The split that a shard's folder, or else its own name, begins with."""
     for part in PurePosixPath(shard).parts:
         if match := _SPLIT.match(part):
-            name = match[1].lower()
-            return {"valid": "validation", "val": "validation", "dev": "validation"}.get(name, name)
+            return split_name(match[1])
     return None

@@ -19,8 +19,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from captioner_jax.explain.reading import Retelling, retell
-from captioner_jax.generation.writing import Images, Parameters, Untrained
+from captioner_jax.generation.writing import Images, Untrained
 from captioner_jax.model.fusion import Looks
+from captioner_jax.model.names import Parameters
 
 # Occlusions computed at a time.
 TOGETHER = 16

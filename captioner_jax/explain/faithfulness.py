@@ -16,7 +16,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from captioner_jax.explain.reading import Retelling, retell
-from captioner_jax.generation.writing import Images, Parameters, Untrained
+from captioner_jax.generation.writing import Images, Untrained
+from captioner_jax.model.names import Parameters
 
 # Points of a curve.
 POINTS = 17

@@ -11,9 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.data.features import cells_of
 from captioner_jax.generation.ensemble import log_probabilities
-from captioner_jax.generation.writing import Images, Parameters, Untrained
+from captioner_jax.generation.writing import Images, Untrained
 from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.fusion import Looks
+from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import PAD, START
 
 

@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from captioner_jax.text.special import END
+from captioner_jax.text.special import END, PAD
+
+
+class Lacking(NamedTuple):
+    """Of the words that are wanted: how many a caption lacks, and which of the vocabulary these are."""
+
+    number: Int[Array, "B K 1"]
+    words: Bool[Array, "B K V"]
 
 
 class SoFar(NamedTuple):
@@ -25,11 +32,17 @@ class SoFar(NamedTuple):
     @property
     def last(self) -> Int[Array, "B K"]:
         """The newest word; PAD where there is none yet."""
-        return jnp.where(self.written > 0, jnp.take(self.tokens, jnp.maximum(self.written - 1, 0), axis=-1), 0)
+        return jnp.where(self.written > 0, jnp.take(self.tokens, jnp.maximum(self.written - 1, 0), axis=-1), PAD)
 
     def has(self, words: Int[Array, " W"]) -> Bool[Array, "B K W"]:
         """Which of these words each caption has."""
         return (self.tokens[:, :, None, :] == words[None, None, :, None]).any(-1)
+
+    def lacks(self, words: Int[Array, " W"], vocabulary: int) -> Lacking:
+        """Which of these words, all different, each caption does not have yet."""
+        lacking = ~self.has(words)
+        is_lacking = (lacking[..., None] & jax.nn.one_hot(words, vocabulary, dtype=bool)[None, None]).any(2)
+        return Lacking(lacking.sum(-1)[:, :, None], is_lacking)
 
 
 Constraint = Callable[[Float[Array, "B K V"], SoFar], Float[Array, "B K V"]]
@@ -125,9 +138,7 @@ def must_say(words: Sequence[int], places: int) -> Constraint:
     wanted = jnp.asarray(words, jnp.int32)
 
     def complete(log_p: Float[Array, "B K V"], so_far: SoFar) -> Float[Array, "B K V"]:
-        missing = ~so_far.has(wanted)
-        count = missing.sum(-1)[:, :, None]
-        is_missing = (missing[..., None] & jax.nn.one_hot(wanted, log_p.shape[-1], dtype=bool)[None, None]).any(2)
+        count, is_missing = so_far.lacks(wanted, log_p.shape[-1])
         too_soon = _any_of([END], log_p)[None, None] & (count > 0)
         too_late = ~is_missing & (count > 0) & (places - so_far.written <= count)
         return jnp.where(too_soon | too_late, -jnp.inf, log_p)

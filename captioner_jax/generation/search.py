@@ -174,12 +174,13 @@ def _beam_step(
 
     def step(state: _Captions) -> _Captions:
         log_p, caches = ensemble.next_word(state.last, state.caches)
-        log_p = constrained(log_p, SoFar(state.tokens, state.written), constraints)
+        so_far = SoFar(state.tokens, state.written)
+        log_p = constrained(log_p, so_far, constraints)
         only_pad = jnp.where(jnp.arange(log_p.shape[-1]) == PAD, 0.0, -jnp.inf)
         total = state.log_p[:, :, None] + jnp.where(state.done[:, :, None], only_pad, log_p)
         lengths = state.lengths + (~state.done).astype(jnp.int32)
         scores = total / normaliser(lengths.astype(jnp.float32))[:, :, None]
-        parent, word, possible = selection.choose(scores, state.tokens)
+        parent, word, possible = selection.choose(scores, so_far)
         of_parent = lambda x: jnp.take_along_axis(x, parent, axis=1)  # noqa: E731
         log_p_of_chosen = total[jnp.arange(images)[:, None], parent, word]
         return _Captions(

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from captioner_jax.generation.constraints import SoFar
 from captioner_jax.text.special import PAD
 
 
@@ -26,7 +27,7 @@ class Best:
         self.begins: Bool[Array, " K"] = jnp.arange(beams) == 0
         """Which of the K, all alike at the start, are there; the others fill up from these."""
 
-    def choose(self, scores: Float[Array, "B K V"], tokens: Int[Array, "B K T"]) -> Chosen:
+    def choose(self, scores: Float[Array, "B K V"], so_far: SoFar) -> Chosen:
         """K of the K * V candidates by their scores (minus infinity: it may not be) and the captions so far."""
         return _best(scores, scores.shape[1])
 
@@ -46,7 +47,7 @@ class Diverse:
         self.strength = strength
         self.begins = jnp.arange(beams) % self.each == 0
 
-    def choose(self, scores: Float[Array, "B K V"], tokens: Int[Array, "B K T"]) -> Chosen:
+    def choose(self, scores: Float[Array, "B K V"], so_far: SoFar) -> Chosen:
         taken = jnp.zeros((scores.shape[0], scores.shape[-1]), scores.dtype)
         groups = []
         for first in range(0, scores.shape[1], self.each):
@@ -71,10 +72,9 @@ class Banks:
         self.wanted = jnp.asarray(wanted, jnp.int32)
         self.begins = jnp.arange(beams * (len(wanted) + 1)) == 0
 
-    def choose(self, scores: Float[Array, "B K V"], tokens: Int[Array, "B K T"]) -> Chosen:
-        missing = (tokens[:, :, None, :] != self.wanted[None, None, :, None]).all(-1)
-        is_new = (missing[..., None] & jax.nn.one_hot(self.wanted, scores.shape[-1], dtype=bool)[None, None]).any(2)
-        said = (~missing).sum(-1)[:, :, None] + is_new.astype(jnp.int32)
+    def choose(self, scores: Float[Array, "B K V"], so_far: SoFar) -> Chosen:
+        missing, is_new = so_far.lacks(self.wanted, scores.shape[-1])
+        said = len(self.wanted) - missing + is_new.astype(jnp.int32)
         return _side_by_side(
             [_best(jnp.where(said == count, scores, -jnp.inf), self.each) for count in range(len(self.wanted) + 1)]
         )

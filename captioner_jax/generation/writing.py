@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.search import Found, beam_search, greedy
 from captioner_jax.generation.settings import Search
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.names import Parameters
 
 Images = UInt8[ArrayLike, "B Y X 3"] | Float[ArrayLike, "B y x C"]
-Parameters = dict[Any, Any]
 
 
 class Untrained(NamedTuple):

@@ -6,8 +6,11 @@ from typing import Any
 
 import jax
 
+# Variables of a captioner, all or some of them, as a tree of dictionaries.
+Parameters = dict[Any, Any]
 
-def flat(variables: dict[Any, Any]) -> dict[str, Any]:
+
+def flat(variables: Parameters) -> dict[str, Any]:
     """A tree of variables by dotted name, such as decoder.blocks.0.mlp.linear_1.kernel."""
     return {".".join(str(k.key) for k in path): leaf for path, leaf in jax.tree.leaves_with_path(variables)}
 

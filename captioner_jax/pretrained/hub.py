@@ -1,6 +1,5 @@
 """Weights from the Hugging Face hub, by way of its library's cache, where a download that was cut short goes on."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import NamedTuple
 from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
 from captioner_jax.errors import UserError
+from captioner_jax.files import sha256
 
 _ADDRESS = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?", re.ASCII)
 
@@ -87,7 +87,7 @@ def _downloaded(
     for card in (card for card in cards if card in digests):
         hub.hf_hub_download(wanted.repository, card, revision=wanted.revision)
     file = Path(hub.hf_hub_download(wanted.repository, name, revision=wanted.revision))
-    if digests[name] not in (None, _sha256(file)):
+    if digests[name] not in (None, sha256(file)):
         raise UserError(f"{file} is damaged: its SHA-256 is not the hub's. Remove {file.resolve()} and try again")
     return _fetched(wanted, name, file)
 
@@ -107,11 +107,6 @@ def _fetched(wanted: Address, name: str, file: Path) -> Fetched:
     """The cache has a folder for each commit, called by its hash."""
     folder = file.parents[name.count("/")]
     return Fetched(file, folder, f"hf://{wanted.repository}@{folder.name}/{name}")
-
-
-def _sha256(file: Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def _first_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from captioner_jax.config import EncoderConfig
+from captioner_jax.data.images import DEVIATION, MEAN
 from captioner_jax.errors import UserError
 from captioner_jax.model.convolutions import EPSILON
 from captioner_jax.model.names import stage_of
@@ -14,7 +15,7 @@ from captioner_jax.pretrained import convolutional_names, vit_names
 from captioner_jax.pretrained.files import Weights, read_weights
 
 NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, float]]] = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": (MEAN, DEVIATION),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }

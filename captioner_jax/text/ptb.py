@@ -298,30 +298,27 @@ def _tokens(caption: str, following: str) -> Iterator[str]:
         at = end
 
 
-def _scored(caption: str, following: str) -> list[str]:
+def _scored(caption: str, following: str = "") -> list[str]:
+    """The words of a caption, with the one on the next line, by which the tests compare whole files."""
     line = " ".join(_tokens(caption, following)).rstrip()
     return [token for token in line.split(" ") if token and token not in PUNCTUATION]
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def _scored_chunk(chunk: str) -> list[str]:
-    return _scored(chunk, "")
+    return _scored(chunk)
 
 
 # Captions in which no rule looks across a blank, or finds there but punctuation: most.
 _PLAIN = re.compile(r"""(?: [A-Za-z,;:!?'"()& -] | (?<=[ ])\.(?=[ ]) )* \.? [ ]*""", re.VERBOSE)
 
 
-def words(caption: str, following: str = "") -> list[str]:
+def words(caption: str) -> list[str]:
     """The caption's words in lower case, contractions split (do n't), without punctuation.
 
-    The program sees all captions at once, and a dot after a single letter depends on what comes next. `following` is
-    the caption on the next line, for those who want even that as it is. Line ends within a caption count as blanks.
+    The program sees all captions at once, and a dot after a single letter depends on what comes next; here a caption is
+    the last one, whatever follows. Line ends within a caption count as blanks.
     """
     if not _PLAIN.fullmatch(caption):
-        return _scored(caption, following)
-    *chunks, last = caption.split() or [""]
-    scored = [word for chunk in chunks for word in _scored_chunk(chunk)]
-    return scored + (
-        _scored(last, following) if following and len(last) > 1 and last[-1] == "." else _scored_chunk(last)
-    )
+        return _scored(caption)
+    return [word for chunk in caption.split() for word in _scored_chunk(chunk)]

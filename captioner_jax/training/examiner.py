@@ -16,8 +16,9 @@ from captioner_jax.errors import UserError
 from captioner_jax.evaluation.split import Scores, Written, score_split
 from captioner_jax.generation.writing import make_writer
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.names import Parameters
 from captioner_jax.text.tokenizer import Tokenizer
-from captioner_jax.training.step import Parameters, make_evaluation_step
+from captioner_jax.training.step import make_evaluation_step
 
 
 class Examiner:

@@ -6,7 +6,7 @@ import jax
 import optax
 from jaxtyping import Array, Float
 
-from captioner_jax.training.learning import Path
+from captioner_jax.training.learning import KeyPath
 
 
 def norms_by_group(gradients: dict[Any, Any]) -> dict[str, Float[Array, ""]]:
@@ -17,7 +17,7 @@ def norms_by_group(gradients: dict[Any, Any]) -> dict[str, Float[Array, ""]]:
     return {name: optax.tree.norm(of) for name, of in groups.items()}
 
 
-def group_of(path: Path) -> str:
+def group_of(path: KeyPath) -> str:
     """Of a parameter: `encoder`; the decoder's `blocks`; or `embedding` of words, which is the head, and of cells."""
     match [entry.key for entry in path]:
         case ["encoder", *_]:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from captioner_jax.config import DevicesConfig
-from captioner_jax.data.pipeline import Share
+from captioner_jax.data.pipeline import HostShare
 from captioner_jax.errors import RESTART, UserError
 
 Tree = TypeVar("Tree")
@@ -73,9 +73,9 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def share() -> Share:
+def share() -> HostShare:
     """The rows of each batch that this host reads."""
-    return Share(jax.process_index(), jax.process_count())
+    return HostShare(jax.process_index(), jax.process_count())
 
 
 @contextlib.contextmanager

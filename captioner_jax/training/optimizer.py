@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from captioner_jax.config import TrainConfig
 from captioner_jax.model.names import stage_of
-from captioner_jax.training.learning import Path, in_encoder
+from captioner_jax.training.learning import KeyPath, in_encoder
 
 # Muon's: the share of momentum that is kept, and the polynomial a x + b x^3 + c x^5 of its iteration (Jordan et al.).
 MOMENTUM = 0.95
@@ -71,7 +71,7 @@ def _encoders_pace(config: TrainConfig) -> optax.GradientTransformation:
     return optax.masked(optax.chain(begun, optax.stateless(slower)), encoders)
 
 
-def _stages_above(path: Path, last: int) -> int:
+def _stages_above(path: KeyPath, last: int) -> int:
     """How many stages (vit, clip: blocks) of an encoder come after that of a parameter; its stem lies below all.
 
     A transition opens the stage after it, as the strided convolutions of a ResNet do.
@@ -102,7 +102,7 @@ def orthogonal(x: Float[Array, "M N"]) -> Float[Array, "M N"]:
         return x @ q
 
 
-def _orthogonal_parameter(path: Path, update: Array) -> Array:
+def _orthogonal_parameter(path: KeyPath, update: Array) -> Array:
     """`orthogonal` of a layer's update, seen as the matrix from its inputs to its outputs.
 
     A layer with more outputs than inputs has the result scaled by sqrt(outputs / inputs), as Jordan et al. do.
@@ -112,7 +112,7 @@ def _orthogonal_parameter(path: Path, update: Array) -> Array:
     return max(1.0, outputs / inputs) ** 0.5 * orthogonal(update.reshape(inputs, outputs)).reshape(update.shape)
 
 
-def _output_axes(path: Path, update: Array) -> int:
+def _output_axes(path: KeyPath, update: Array) -> int:
     """How many of the last axes are outputs. Raises ValueError for a layer that nobody has thought of here."""
     if path[-1].key in INTO_HEADS:
         return 2
@@ -124,7 +124,7 @@ def _output_axes(path: Path, update: Array) -> int:
 def _choose(parameters: Any, own_pace: bool) -> Any:
     """Of each parameter, which optimizer it is for; `own_pace` is whether the encoder has its own learning rate."""
 
-    def choose(path: Path, p: Array) -> str:
+    def choose(path: KeyPath, p: Array) -> str:
         names = [entry.key for entry in path]
         is_hidden = _is_matrix(path, p) and not NOT_HIDDEN.intersection(names)
         return "muon" if is_hidden and not (own_pace and in_encoder(path)) else "adamw"
@@ -137,5 +137,5 @@ def _are_matrices(parameters: Any) -> Any:
     return jax.tree_util.tree_map_with_path(_is_matrix, parameters)
 
 
-def _is_matrix(path: Path, p: Array) -> bool:
+def _is_matrix(path: KeyPath, p: Array) -> bool:
     return p.ndim > 1 and "bias" not in [entry.key for entry in path]

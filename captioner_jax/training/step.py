@@ -15,15 +15,14 @@ from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.names import Parameters
 from captioner_jax.model.precision import in_bfloat16
 from captioner_jax.model.rematerialisation import rematerialise
 from captioner_jax.text.special import PAD
 from captioner_jax.training.gradients import norms_by_group
-from captioner_jax.training.learning import Path, divided, in_encoder, in_stages, is_statistic, joined
+from captioner_jax.training.learning import KeyPath, divided, in_encoder, in_stages, is_statistic, joined
 from captioner_jax.training.loss import masked_sum, sum_by_parts, token_losses
 from captioner_jax.training.placement import ONE_DEVICE, Placement
-
-Parameters = dict[Any, Any]
 
 
 @jax.tree_util.register_dataclass
@@ -56,6 +55,9 @@ class Metrics(NamedTuple):
     """What the objective tells besides."""
     norms: dict[str, Float[Array, ""]]
     """Of the gradient of each group of parameters."""
+
+
+TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 class Counts(NamedTuple):
@@ -124,7 +126,7 @@ def make_train_step(
     frozen_stages: int = 0,
     encoder_learns: bool = True,
     placement: Placement = ONE_DEVICE,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+) -> TrainStep:
     """The compiled update. Its state is donated: the one passed in is gone, the one that comes back takes its memory.
 
     State, batch and objective lie where `placement` puts them. Where the encoder, or its first `frozen_stages`, does
@@ -218,19 +220,13 @@ def make_evaluation_step(
     graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing
 ) -> Callable[[Parameters, Batch], tuple[Float[Array, ""], Float[Array, ""]]]:
     """The jitted sum of negative log-likelihoods over a batch's words, and their number."""
-    return jax.jit(lambda parameters, batch: batch_loss(graphdef, parameters, batch, preprocessing))
 
+    def evaluation_step(parameters: Parameters, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        captioner = nnx.merge(graphdef, parameters)
+        cells = cells_of(captioner, batch.images, preprocessing)
+        return caption_loss(captioner, cells, jnp.asarray(batch.tokens))
 
-def batch_loss(
-    graphdef: nnx.GraphDef[Captioner],
-    parameters: Parameters,
-    batch: Batch,
-    preprocessing: Preprocessing,
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The sum of the losses of a batch's words, and their number."""
-    captioner = nnx.merge(graphdef, parameters)
-    cells = cells_of(captioner, batch.images, preprocessing)
-    return caption_loss(captioner, cells, jnp.asarray(batch.tokens))
+    return jax.jit(evaluation_step)
 
 
 def caption_loss(
@@ -250,12 +246,12 @@ def caption_loss(
     return masked_sum(token_losses(decoder.all_logits(x), targets, smoothing), is_word)
 
 
-def moved_by(config: TrainConfig, frozen_stages: int) -> Callable[[Path], bool]:
+def moved_by(config: TrainConfig, frozen_stages: int) -> Callable[[KeyPath], bool]:
     """Which variables change: what is learned, if only from a later step on, and statistics that are counted."""
     return lambda path: not (in_encoder(path) if config.encoder_frozen else in_stages(path, frozen_stages))
 
 
-def learned_by(config: TrainConfig, frozen_stages: int) -> Callable[[Path], bool]:
+def learned_by(config: TrainConfig, frozen_stages: int) -> Callable[[KeyPath], bool]:
     """Which variables the optimizer moves."""
     moves = moved_by(config, frozen_stages)
     return lambda path: moves(path) and not is_statistic(path)

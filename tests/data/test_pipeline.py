@@ -13,7 +13,7 @@ from captioner_jax.data.folder import load
 from captioner_jax.data.images import open_image, to_square
 from captioner_jax.data.order import mixed
 from captioner_jax.data.pictures import Cache, scaled, side
-from captioner_jax.data.pipeline import ALONE, Share, check_batches, evaluation_batches, training_batches
+from captioner_jax.data.pipeline import ALONE, HostShare, check_batches, evaluation_batches, training_batches
 from captioner_jax.data.plan import Plan, draw_captions
 from captioner_jax.data.told import Told
 from captioner_jax.errors import UserError
@@ -63,7 +63,7 @@ def test_workers_change_nothing(folder):
 @pytest.mark.parametrize("hosts", [2, 4])
 def test_hosts_share_each_batch_without_overlap_or_loss(folder, hosts):
     whole = batches(folder, 8)
-    shares = [batches(folder, 8, share=Share(host, hosts)) for host in range(hosts)]
+    shares = [batches(folder, 8, share=HostShare(host, hosts)) for host in range(hosts)]
     for number, batch in enumerate(whole):
         for host in range(hosts):
             rows = [array[host::hosts] for array in batch]
@@ -72,7 +72,7 @@ def test_hosts_share_each_batch_without_overlap_or_loss(folder, hosts):
 
 def test_a_batch_that_hosts_cannot_share_is_refused(folder):
     with pytest.raises(UserError, match="4 images do not divide among 3 hosts"):
-        batches(folder, 1, share=Share(0, 3))
+        batches(folder, 1, share=HostShare(0, 3))
 
 
 def test_an_epoch_holds_every_image_once(folder):

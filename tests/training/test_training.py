@@ -16,7 +16,7 @@ from captioner_jax.text.special import END, PAD, START
 from captioner_jax.training.loss import PART, masked_sum, sum_by_parts, token_losses
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.progress import Progress
-from captioner_jax.training.step import CrossEntropy, Metrics, batch_loss, first_state, make_train_step
+from captioner_jax.training.step import CrossEntropy, Metrics, first_state, make_evaluation_step, make_train_step
 
 MODEL = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)))
 HOW = Preprocessing(16)
@@ -80,10 +80,10 @@ def test_padding_weighs_nothing():
 def test_the_mean_is_over_words_not_over_captions():
     graphdef, state, _ = begin(TrainConfig(steps=2))
     whole = batch()
-    loss = jax.jit(lambda b: batch_loss(graphdef, state.parameters, b, HOW))
-    total, words = loss(whole)
+    step = make_evaluation_step(graphdef, HOW)
+    total, words = step(state.parameters, whole)
     parts = [Batch(*(x[i : i + 1] for x in whole)) for i in range(4)]
-    sums = [loss(part) for part in parts]
+    sums = [step(state.parameters, part) for part in parts]
     np.testing.assert_allclose(total, sum(s for s, _ in sums), rtol=1e-5)
     assert float(words) == sum(float(n) for _, n in sums) == (whole.tokens[:, :, 1:] != PAD).sum()
 
@@ -94,7 +94,8 @@ def test_an_unusable_row_changes_no_gradient():
     nothing = np.zeros((1, 16, 16, 3), np.uint8), np.full((1, 1, T + 1), PAD, np.int32)
     row = Batch(*nothing, np.zeros(1, bool), np.zeros(1, int))
     padded = Batch(*(np.concatenate(pair) for pair in zip(good, row, strict=True)))
-    mean = lambda p, b: (lambda s, n: s / n)(*batch_loss(graphdef, p, b, HOW))
+    step = make_evaluation_step(graphdef, HOW)
+    mean = lambda p, b: (lambda s, n: s / n)(*step(p, b))
     for a, b in zip(
         *(jax.tree.leaves(jax.jit(jax.grad(mean))(state.parameters, x)) for x in (good, padded)), strict=True
     ):

@@ -19,7 +19,6 @@ NOUNS = {
 }
 PLURALS = {"box": "boxes", "cross": "crosses", "plus": "pluses"}
 SIZES = {"small": ("small", "little"), "large": ("large", "big")}
-ADJECTIVES = {"striped": "striped", "dotted": "dotted"}
 PATTERNS = {"striped": "stripes", "dotted": "dots"}
 COMPARED = {"small": "smaller than", "large": "larger than"}
 NUMBERS = ("zero", "one", "two", "three")
@@ -91,7 +90,7 @@ class Speaker:
         words = [self.one_of(SIZES[thing.size])] if size else []
         after = self.rng.random() < 0.5
         if thing.texture != "plain" and not after:
-            words.append(ADJECTIVES[thing.texture])
+            words.append(thing.texture)
         words += [thing.colour, self.noun(thing.shape)]
         if thing.texture != "plain" and after:
             words.append("with " + PATTERNS[thing.texture])

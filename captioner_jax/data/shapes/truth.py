@@ -9,7 +9,7 @@ import itertools
 import re
 from collections.abc import Iterable, Mapping
 
-from captioner_jax.data.shapes.captions import NOUNS, NUMBERS, PLACES, RELATIONS, SIZES, plural
+from captioner_jax.data.shapes.captions import NOUNS, NUMBERS, PATTERNS, PLACES, RELATIONS, SIZES, plural
 from captioner_jax.data.shapes.scene import COLOURS, THIRD, Scene, Thing
 
 # How far apart, in pixels, two centres must be for one thing to be left of, or above, the other.
@@ -106,8 +106,8 @@ _PLACES = {phrase: cell for cell, phrases in PLACES.items() for phrase in phrase
 _SIZES = _meanings(SIZES)
 _SHAPES = _meanings(NOUNS)
 _PLURALS = {plural(noun): shape for noun, shape in _SHAPES.items()}
-_TEXTURES = {"striped": "striped", "dotted": "dotted"}
-_PATTERNS = {"with stripes": "striped", "with dots": "dotted"}
+_TEXTURES = {texture: texture for texture in PATTERNS}
+_PATTERNS = {f"with {pattern}": texture for texture, pattern in PATTERNS.items()}
 _COLOURS = {colour: colour for colour in COLOURS}
 _NUMBERS = {"a": 1, "an": 1} | {word: number for number, word in enumerate(NUMBERS) if number}
 
