@@ -108,6 +108,16 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(folder, run, tmp_path, caps
     assert (tmp_path / "whole" / "scores.json").read_text() == (run / "scores.json").read_text()
 
 
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_run_that_has_more_steps_than_are_asked_for_is_at_its_end(folder, run, tmp_path, monkeypatch):
+    def more(*_):
+        raise StopHereError
+
+    monkeypatch.setattr(train.Progress, "record", more)
+    shutil.copytree(run, tmp_path / "whole")
+    assert train.main([*options(folder, tmp_path, "whole", steps=20), "--resume", "--allow-changes"]) == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
