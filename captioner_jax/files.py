@@ -25,7 +25,7 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder to be filled, which takes the place of `path` when it is finished, and is gone if it is not; `path` then stays."""
+    """A new folder to be filled, which takes the place of `path` when it is finished; if it is not, `path` stays."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     old = path.with_name(f"{path.name}.{os.getpid()}.old")
     shutil.rmtree(partial, ignore_errors=True)
