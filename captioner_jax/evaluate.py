@@ -48,7 +48,7 @@ class Evaluate:
     batch_size: Positive = 50
     """Images at a time."""
     output: Path | None = None
-    """Folder for captions, references and scores; CAPTIONER/../SPLIT if it is not named, as it must be for the hub's."""
+    """Folder for captions, references and scores; CAPTIONER/../SPLIT if none is named, as for the hub's one must be."""
 
 
 @dataclass(frozen=True)
