@@ -13,7 +13,7 @@ from captioner_jax.evaluation.ngrams import ORDERS
 from captioner_jax.text.special import PAD
 
 # Words of a caption whose n-grams a number of 8 bits can count.
-LONGEST = int(jnp.iinfo(jnp.int8).max)
+LONGEST = int(np.iinfo(np.int8).max)
 
 
 def counts(a: Int[Array, "T ..."], b: Int[Array, "U ..."]) -> list[Float[Array, "_ ..."]]:

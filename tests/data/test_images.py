@@ -68,7 +68,7 @@ def odd_dds():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "empty"),
+        (b"", "the file is empty, gone or unreadable"),
         (odd_dds(), "of a kind that Pillow cannot read: Unimplemented"),
         (b"hello, I am text", "not an image"),
         (encoded(picture(size=(300, 300)), "JPEG")[:400], "damaged"),
