@@ -174,7 +174,7 @@ def _forget(folder: Path, first: int) -> None:
 def _is_told(line: str, first: int) -> bool:
     """Is this a whole line of metrics.jsonl, of a step up to `first`?"""
     try:
-        return json.loads(line)["step"] <= first
+        return line.endswith("\n") and json.loads(line)["step"] <= first
     except (ValueError, KeyError, TypeError):  # cut short as the run was killed
         return False
 
