@@ -136,6 +136,8 @@ def check(options: Options) -> None:
         raise UserError("--serve writes nothing: leave out --output, --resume and the --write options")
     if options.shown and len(options.images) != 1:
         raise UserError("--attention and --explore show one image: name it, and no other")
+    if options.shown and options.resume:
+        raise UserError("--attention and --explore show the image in any case: leave out --resume")
     for file in options.shown:
         if file.exists() and not options.force:
             raise UserError(f"{file} is there already; --force writes it anew")
@@ -155,7 +157,7 @@ def caption(captioner: Captioner, asked: Generation, options: Options, done: fro
         if options.resume and next(named(options), None) is not None:
             print("nothing is left to do", file=sys.stderr)
             return
-        raise UserError(f"no images in {', '.join(options.images)}")
+        raise no_images(options)
     counted = None if STDIN in options.images else sum(1 for _ in remaining(named(options), options, done))
     shown = captioner.stream(itertools.chain(first, images), asked, min(BATCH, len(first)), reader(options))
     # Lines of captions on a terminal show how far it is.
@@ -166,9 +168,12 @@ def caption(captioner: Captioner, asked: Generation, options: Options, done: fro
 
 def show(captioner: Captioner, asked: Generation, options: Options, results: Results) -> None:
     """Tells the caption of the one image, and writes the files that show how it came about."""
-    image, *more = named(options)
-    if more:
-        raise UserError(f"--attention and --explore show one image, not {len(more) + 1}")
+    images = list(itertools.islice(named(options), 2))
+    if not images:
+        raise no_images(options)
+    if len(images) > 1:
+        raise UserError(f"--attention and --explore show one image, and there are more in {options.images[0]}")
+    (image,) = images
     try:
         content = reader(options)(image)
         content = content.read_bytes() if isinstance(content, Path) else content
@@ -216,6 +221,11 @@ def reader(options: Options) -> Callable[[Path | Address], Path | bytes]:
 def named(options: Options) -> Iterator[Path | Address]:
     """All pictures that are named."""
     return find(options.images, options.recursive, sys.stdin)
+
+
+def no_images(options: Options) -> UserError:
+    """For where none is named."""
+    return UserError(f"no images in {', '.join(options.images)}")
 
 
 def remaining(pictures: Iterable[Named], options: Options, done: frozenset[str]) -> Iterator[Named]:

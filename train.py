@@ -149,7 +149,7 @@ def train(
     )
     with telling as progress, tracing, Preemption() as preemption:
         batches = progress.awaited(batches)
-        step, last = first, first == settings.steps or checkpoints.out_of_patience(settings.patience)
+        step, last = first, first >= settings.steps or checkpoints.out_of_patience(settings.patience)
         stop = False
 
         def look() -> None:

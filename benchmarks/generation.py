@@ -20,7 +20,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from contenders.serving import CELLS, FEED_FORWARD, LAYERS, TOKENS, VOCABULARY, WIDTH, Task
 from rows import Rows
@@ -46,6 +46,7 @@ class Contender:
         threads = str(len(os.sched_getaffinity(0)))
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a GPU has room for all of them
+        self.program = command[0]
         self.process = subprocess.Popen(
             [python, str(HERE / command[0]), *command[1:]],
             stdin=subprocess.PIPE,
@@ -61,9 +62,17 @@ class Contender:
         return json.loads(line) if line else None
 
     def do(self, task: Task) -> "Time":
-        self.process.stdin.write(json.dumps(task) + "\n")
-        self.process.stdin.flush()
-        return Time(*self.answer())
+        """Ends the program where the process has ended."""
+        try:
+            self.process.stdin.write(json.dumps(task) + "\n")
+            self.process.stdin.flush()
+            time = self.answer()
+        except BrokenPipeError:
+            time = None
+        return Time(*time) if time else self.is_missed()
+
+    def is_missed(self) -> NoReturn:
+        sys.exit(f"{self.program} has ended before its time: what it said of that stands above")
 
     def end(self) -> None:
         self.process.stdin.close()

@@ -131,6 +131,9 @@ def main() -> None:
                 COMPILED: Contender(asked.others, "learning_by_hand.py", "compiled", *asking),
                 OURS: Contender(sys.executable, "learning_here.py", *asking),
             }
+        for contender in contenders.values():
+            if contender.versions is None:
+                contender.is_missed()
         if asked.dropout == 0 and asked.precision == "float32":
             agree(contenders, rows)
         compare(title, contenders, images, steps, asked.rounds, asked.peak, rows)

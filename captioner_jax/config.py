@@ -394,6 +394,17 @@ def validated(kind: type[Settings], settings: dict[str, Any], where: str) -> Set
         raise UserError(f"{where}: {error}") from error
 
 
+def checked(options: Settings) -> Settings:
+    """A program's options, of which tyro looks at the types alone; not those of nested dataclasses.
+
+    Raises UserError naming each that is out of its range.
+    """
+    try:
+        return pydantic.TypeAdapter(type(options)).validate_python(vars(options))
+    except pydantic.ValidationError as error:
+        raise UserError("\n".join(f"command line: {_mistake(e, type(options))}" for e in error.errors())) from None
+
+
 @dataclass(frozen=True)
 class Resumption:
     """How a run that may have been begun before is to be taken."""

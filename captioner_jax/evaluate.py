@@ -20,7 +20,7 @@ import tyro
 from captioner_jax import bundle
 from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import DataConfig, Positive, from_dict
+from captioner_jax.config import DataConfig, Positive, checked, from_dict
 from captioner_jax.data.load import load
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.errors import UserError, for_people
@@ -36,10 +36,10 @@ from captioner_jax.together import together
 class Evaluate:
     """Captions a split's images and scores what it says of them."""
 
-    captioner: tyro.conf.Positional[Path]
-    """A captioner directory."""
-    ensemble: tyro.conf.UseAppendAction[tuple[Path, ...]] = ()
-    """Another captioner directory, that writes together with the first; may be given several times."""
+    captioner: tyro.conf.Positional[str]
+    """A captioner directory, or hf://OWNER/NAME."""
+    ensemble: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """Another, that writes together with the first; may be given several times."""
     data: DataConfig = field(default_factory=DataConfig)
     split: str = "test"
     """Of the data set: train, validation, test, or another that it has."""
@@ -48,7 +48,7 @@ class Evaluate:
     batch_size: Positive = 50
     """Images at a time."""
     output: Path | None = None
-    """Folder for captions, references and scores; CAPTIONER/../SPLIT if it is not named."""
+    """Folder for captions, references and scores; CAPTIONER/../SPLIT if none is named, as for the hub's one must be."""
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,18 @@ def main(arguments: list[str]) -> int:
     if not arguments or arguments[0].startswith("-"):
         asks = [argument for argument in arguments if argument in ("-h", "--help")]
         tyro.cli(Evaluate, args=asks, prog=program)  # ends the program: with help, or for want of a captioner
-    captioner = bundle.load(Path(arguments[0]))
-    default = Evaluate(Path(arguments[0]), data=_trained_on(captioner))
-    evaluate(captioner, tyro.cli(Evaluate, args=arguments, default=default, prog=program))
+    captioner = bundle.load(bundle.found(arguments[0]))
+    default = Evaluate(arguments[0], data=_trained_on(captioner))
+    options = checked(tyro.cli(Evaluate, args=arguments, default=default, prog=program))
+    from_dict({"data": dataclasses.asdict(options.data)}, "command line")
+    evaluate(captioner, options)
     return 0
 
 
 def evaluate(captioner: Bundle, options: Evaluate) -> None:
     """Writes captions.json, references.json and scores.json, and prints the table."""
-    captioners = [captioner, *map(bundle.load, options.ensemble)]
+    folder = _output(options)
+    captioners = [captioner, *(bundle.load(bundle.found(one)) for one in options.ensemble)]
     data = load(options.data)
     split = _split(data, options.split)
     print(f"{data.about}; scoring {len(split)} images of {options.split}")
@@ -95,7 +98,6 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
         truncated=[one.truncated for one in written],
         searched="greedy" if options.beam == 1 else f"beam{options.beam}",
     )
-    folder = options.output or options.captioner.parent / options.split
     _keep(folder / "captions.json", to_results([(one.example.name, one.caption) for one in written]))
     _keep(folder / "references.json", to_references([(one.example.name, one.example.captions) for one in written]))
     _keep(folder / "scores.json", report.to_json() | {"split": scores.values})
@@ -140,6 +142,13 @@ def _scores(captioners: list[Bundle], split: Source, options: Evaluate) -> Score
     )
 
 
+def _output(options: Evaluate) -> Path:
+    """The folder for what is found. Raises UserError where none is named, and the captioner lies in the hub's cache."""
+    if options.output is None and options.captioner.startswith("hf://"):
+        raise UserError("name a folder by --output for the scores of a captioner of the hub")
+    return options.output or Path(options.captioner).parent / options.split
+
+
 def _split(data: DataSet, name: str) -> Source:
     if name not in data.splits:
         raise UserError(f"--split: no split {name!r}; there are {', '.join(data.splits)}")
@@ -148,7 +157,7 @@ def _split(data: DataSet, name: str) -> Source:
 
 def _trained_on(captioner: Bundle) -> DataConfig:
     """The data set that the captioner was trained on, without the places where it lay."""
-    return from_dict({"data": captioner.training["data"]}, "the captioner's data settings").data
+    return from_dict({"data": captioner.training.get("data", {})}, "the captioner's data settings").data
 
 
 def _keep(file: Path, content: Any) -> None:

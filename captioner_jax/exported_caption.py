@@ -19,32 +19,51 @@ HERE = Path(__file__).parent
 
 def square(path: str, size: int) -> np.ndarray:
     """What the model sees of a picture: the middle of it, uint8[Y X 3]."""
-    image = Image.open(path)
-    image.draft("RGB", (2 * size, 2 * size))  # JPEGs are faster to read at a reduced size
-    image = ImageOps.exif_transpose(image)
-    if image.has_transparency_data:
+    with Image.open(path) as image:
+        image.draft("RGB", (2 * size, 2 * size))  # JPEGs are faster to read at a reduced size
+        upright = in_colour(ImageOps.exif_transpose(image))
+    return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
+
+
+def in_colour(image: Image.Image) -> Image.Image:
+    """In RGB, over white where it is transparent; 16 bits of grey scaled to 8."""
+    if image.mode.startswith("I;16") or image.mode in ("I", "F"):
+        grey = np.asarray(image)
+        white = 65535 if np.issubdtype(grey.dtype, np.integer) else max(float(grey.max()), 1e-9)
+        image = Image.fromarray((np.clip(grey / white, 0, 1) * 255).astype(np.uint8))
+    elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.asarray(ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC))
+    return image.convert("RGB")
 
 
-def main(paths: list[str]) -> None:
-    """Prints the captions of each picture, the best first."""
+def main(paths: list[str]) -> int:
+    """Prints the captions of each picture, the best first; of one that is of no use, why: the exit code is then 1."""
+    if not paths:
+        print(__doc__)
+        return 1
     manifest = json.loads((HERE / "export.json").read_text(encoding="utf-8"))
     tokenizer = tokenizers.Tokenizer.from_file(str(HERE / "tokenizer.json"))
     encode, search = (
         jax.jit(export.deserialize(bytearray((HERE / f"{name}.stablehlo").read_bytes())).call)
         for name in ("encode", "search")
     )
+    code = 0
     for path in paths:
-        pixels = square(path, manifest["image_size"])[None]
+        try:
+            pixels = square(path, manifest["image_size"])[None]
+        except Exception as error:  # Pillow's, for damaged files, are of many kinds
+            print(f"{path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+            code = 1
+            continue
         numbers = np.array([zlib.crc32(pixels.tobytes())], np.uint32)
         tokens, log_p, scores = map(np.asarray, search(encode(pixels), numbers))
         for ids, p, score in zip(tokens[0].tolist(), log_p[0], scores[0], strict=True):
             if np.isfinite(score):  # minus infinity: constraints leave no such caption
                 ids = ids[: ids.index(manifest["end"])] if manifest["end"] in ids else ids
                 print(f"{path}: {tokenizer.decode(ids)} ({p:.4f})")
+    return code
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

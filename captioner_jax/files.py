@@ -25,7 +25,7 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder to be filled, which takes the place of `path` when it is finished, and is gone if it is not."""
+    """A new folder to be filled, which takes the place of `path` when it is finished; if it is not, `path` stays."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     old = path.with_name(f"{path.name}.{os.getpid()}.old")
     shutil.rmtree(partial, ignore_errors=True)
@@ -36,6 +36,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
             path.rename(old)
         partial.rename(path)
     finally:
+        if old.exists() and not path.exists():  # the new one could not take its place
+            old.rename(path)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
 

@@ -16,16 +16,19 @@ State = tuple[int, int] | None
 
 
 def find(names: Iterable[str], recursive: bool, stdin: Iterable[str]) -> Iterator[Path | Address]:
-    """One after the other: files themselves, the images in a folder, what a pattern matches, the lines of a list.
+    """One after the other: files themselves, the images in a folder, what a pattern matches, the names in a list, of
+    which each ends with its line or with a zero byte (as those of find -print0).
 
     What is not there stays as it is, to be told with the others that are of no use. Names in a folder are sorted.
     """
     for name in names:
         if name == STDIN:
-            yield from (_named(line.rstrip("\r\n")) for line in stdin if line.strip())
-        elif Path(name).is_dir():
+            listed = (part for line in stdin for part in line.rstrip("\r\n").split("\0"))
+            yield from (_named(part) for part in listed if part.strip())
+        # Not the methods of Path, which raise errors for names that are too long or may not be looked for.
+        elif os.path.isdir(name):  # noqa: PTH112
             yield from _in_folder(Path(name), recursive)
-        elif is_address(name) or Path(name).exists():
+        elif is_address(name) or os.path.exists(name):  # noqa: PTH110
             yield _named(name)
         else:
             yield from map(Path, sorted(glob.glob(name, recursive=True)) or [name])

@@ -31,7 +31,11 @@ def main(arguments: list[str]) -> int:
     if options.folder.exists():
         raise UserError(f"{options.folder} is there already: remove it, or name another folder")
     leave_out_absent_tpus()
-    bundle.rounded(bundle.load(bundle.found(options.captioner))).save(options.folder)
+    captioner = bundle.rounded(bundle.load(bundle.found(options.captioner)))
+    try:
+        captioner.save(options.folder)
+    except OSError as error:
+        raise UserError(f"{options.folder}: {error.strerror or error}") from error
     return 0
 
 

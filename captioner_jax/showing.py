@@ -1,7 +1,9 @@
 """What `sample.py` shows of how a caption came about, as files: a sheet of maps, and a page to explore."""
 
+import contextlib
 import dataclasses
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -27,17 +29,26 @@ def show(
     settings = dataclasses.asdict(asked)
     told = captioner.explain(image, **settings)
     picture = open_image(image, PICTURE // 2)
-    try:
-        if attention is not None:
-            file = io.BytesIO()
-            attention_sheet(picture, told).save(file, "PNG")
+    if attention is not None:
+        file = io.BytesIO()
+        attention_sheet(picture, told).save(file, "PNG")
+        with _named(attention):
             write_bytes_whole(attention, file.getvalue())
-        if page is not None:
-            tree = [] if asked.draws else captioner.search_tree(image, **settings)
-            write_whole(page, make_page(picture, name, told, captioner.grounds(image, **settings), tree))
-    except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror or error}") from error
+    if page is not None:
+        tree = [] if asked.draws else captioner.search_tree(image, **settings)
+        made = make_page(picture, name, told, captioner.grounds(image, **settings), tree)
+        with _named(page):
+            write_whole(page, made)
     return told.caption
+
+
+@contextlib.contextmanager
+def _named(file: Path) -> Iterator[None]:
+    """Raises UserError where the file cannot be written, by its name and not that of a part of it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror or error}") from error
 
 
 def attention_sheet(picture: Image.Image, told: Explained) -> Image.Image:

@@ -7,4 +7,4 @@ from experiments.gated_cross_attention import GatedCaptioner
 from experiments.multi_query import MultiQueryCaptioner
 from experiments.relative_positions import RelativeCaptioner
 
-compare([RelativeCaptioner, MultiQueryCaptioner, GatedCaptioner], sys.argv[1:])
+sys.exit(compare([RelativeCaptioner, MultiQueryCaptioner, GatedCaptioner], sys.argv[1:]))

@@ -1,6 +1,7 @@
 """Captioners that differ in one equation, trained alike on drawn scenes from the same seeds, side by side."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import training_batches
 from captioner_jax.data.source import DataSet
 from captioner_jax.data.told import Told
+from captioner_jax.errors import for_people
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.examiner import Examiner, values
@@ -51,11 +53,15 @@ class Run(NamedTuple):
     """A step took, with the machine as it was."""
 
 
-def compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> None:
-    """Trains `Captioner` and its variants in turn, and prints a table of their scores.
+def compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
+    """Trains `Captioner` and its variants in turn, and prints a table of their scores; the exit code of a program.
 
     A variant is a subclass that takes what `Captioner` takes: configuration, vocabulary, and random numbers.
     """
+    return for_people(functools.partial(_compare, variants))(arguments)
+
+
+def _compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
     keep_compiled()
     names = " and ".join(variant.__name__ for variant in variants)
     budget = tyro.cli(Budget, args=arguments, description=f"Captioner beside {names}, on drawn scenes.")
@@ -74,6 +80,7 @@ def compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> None:
             runs.append(train(kind, config, data, tokenizer, told, budget.images))
             print(row(kind.__name__, str(seed), runs[-1:]), flush=True)
         print(row(kind.__name__, "mean", runs), flush=True)
+    return 0
 
 
 def train(kind: type[Captioner], config: Config, data: DataSet, tokenizer: Tokenizer, told: Told, images: int) -> Run:

@@ -42,4 +42,4 @@ class GatedCaptioner(Captioner):
 
 
 if __name__ == "__main__":
-    compare([GatedCaptioner], sys.argv[1:])
+    sys.exit(compare([GatedCaptioner], sys.argv[1:]))

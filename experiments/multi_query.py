@@ -56,4 +56,4 @@ class MultiQueryCaptioner(Captioner):
 
 
 if __name__ == "__main__":
-    compare([MultiQueryCaptioner], sys.argv[1:])
+    sys.exit(compare([MultiQueryCaptioner], sys.argv[1:]))

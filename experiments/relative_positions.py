@@ -74,4 +74,4 @@ class RelativeCaptioner(Captioner):
 
 
 if __name__ == "__main__":
-    compare([RelativeCaptioner], sys.argv[1:])
+    sys.exit(compare([RelativeCaptioner], sys.argv[1:]))

@@ -1,6 +1,8 @@
 """All benchmarks in one go: from rows to the page, and what is said of those that fail or cannot run."""
 
+import importlib
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,6 +112,18 @@ def test_a_benchmark_that_fails_is_named_and_the_others_are_told(clone, capfd):
     told = capfd.readouterr()
     assert "Traceback" in told.err
     assert "failed: The bad" in told.out
+
+
+def test_a_contender_that_ends_before_its_time_is_named(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROWS.parent)
+    generation = importlib.import_module("generation")
+    monkeypatch.setattr(generation, "HERE", tmp_path)
+    (tmp_path / "short.py").write_text("print({}, flush=True); input()")
+    contender = generation.Contender(sys.executable, "short.py")
+    with pytest.raises(SystemExit, match=r"short\.py has ended before its time"):
+        contender.do(generation.Task("encode", 1))
+    contender.end()
+    contender.process.stdout.close()
 
 
 def test_some_of_them_for_one_round_to_another_file(clone, monkeypatch):

@@ -68,6 +68,12 @@ def test_a_release_replaces_nothing(saved, tmp_path, capsys):
     assert not list((tmp_path / "there").iterdir())
 
 
+def test_a_release_that_cannot_be_written_is_said(saved, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert release.main([str(saved[1]), str(tmp_path / "file" / "half")]) == 1
+    assert f"error: {tmp_path}/file/half: Not a directory" in capsys.readouterr().err
+
+
 def test_the_model_card_tells_what_is_known_and_is_free_to_change(saved):
     whole, directory = saved
     told = (directory / "README.md").read_text()

@@ -8,9 +8,11 @@ import jax
 import numpy as np
 import pytest
 from jax import export as jax_export
+from PIL import Image
 
-from captioner_jax import export
+from captioner_jax import export, exported_caption
 from captioner_jax.captioning import Captioner
+from captioner_jax.data.images import open_image, to_square
 from tests.data.making import encoded, picture
 from tests.making import untrained
 
@@ -77,6 +79,7 @@ def test_the_example_program_captions_as_this_package_does(saved, tmp_path):
     for name, image in {
         "a.png": picture((200, 30, 30, 90), mode="RGBA"),
         "b c.jpg": picture((20, 130, 30), size=(90, 40)),
+        "deep.png": Image.fromarray(np.linspace(0, 40_000, 900).reshape(30, 30).astype(np.uint16)),
     }.items():
         files.append(str(tmp_path / name))
         (tmp_path / name).write_bytes(encoded(image, "PNG" if name.endswith("png") else "JPEG"))
@@ -89,8 +92,27 @@ def test_the_example_program_captions_as_this_package_does(saved, tmp_path):
     ]
     program = [sys.executable, str(tmp_path / "export" / "caption.py"), *files]
     environment = {"PATH": "", "PYTHONSAFEPATH": "1"}
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    program[2:2] = [str(tmp_path / name) for name in ("no.png", "none.png")]
     done = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.stdout.splitlines() == expected, done.stderr
+    assert done.returncode == 1
+    assert f"{tmp_path}/no.png: cannot identify image file" in done.stderr
+    assert f"{tmp_path}/none.png: No such file or directory\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_example_program_says_how_it_is_used(capsys):
+    assert exported_caption.main([]) == 1
+    assert "python caption.py PICTURE" in capsys.readouterr().out
+
+
+def test_the_example_program_sees_what_this_package_sees(tmp_path):
+    for mode, largest in (("uint16", 40_000), ("int32", 40_000), ("float32", 0.5)):
+        file = tmp_path / "deep.tiff"
+        Image.fromarray(np.linspace(0, largest, 900).reshape(30, 30).astype(mode)).save(file)
+        expected = to_square(open_image(file.read_bytes(), 16), 16)
+        np.testing.assert_array_equal(exported_caption.square(str(file), 16), expected)
 
 
 def test_programs_are_for_the_platforms_that_are_named(saved, tmp_path):

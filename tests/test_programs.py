@@ -108,6 +108,16 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(folder, run, tmp_path, caps
     assert (tmp_path / "whole" / "scores.json").read_text() == (run / "scores.json").read_text()
 
 
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_a_run_that_has_more_steps_than_are_asked_for_is_at_its_end(folder, run, tmp_path, monkeypatch):
+    def more(*_):
+        raise StopHereError
+
+    monkeypatch.setattr(train.Progress, "record", more)
+    shutil.copytree(run, tmp_path / "whole")
+    assert train.main([*options(folder, tmp_path, "whole", steps=20), "--resume", "--allow-changes"]) == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -365,9 +375,9 @@ def test_a_sheet_and_a_page_show_how_a_caption_came_about(run, folder, tmp_path,
     assert sample.main([str(folder / "captions.jsonl"), *asked[1:], "--force"]) == 1
     assert "captions.jsonl: not an image" in capsys.readouterr().err
     assert sample.main([str(folder), *asked[1:], "--force"]) == 1
-    assert "--attention and --explore show one image, not 60" in capsys.readouterr().err
+    assert "--attention and --explore show one image, and there are more in" in capsys.readouterr().err
     assert sample.main([*asked[:-1], str(tmp_path / "no" / "page.html"), "--force"]) == 1
-    assert "no/page.html" in capsys.readouterr().err
+    assert f"error: {tmp_path}/no/page.html: No such file" in capsys.readouterr().err
 
 
 def test_what_cannot_be_explained_is_refused(run, folder):

@@ -78,6 +78,24 @@ def test_files_folders_patterns_and_lists_are_found(photos):
     ]
 
 
+def test_names_that_no_file_can_have_are_told_with_the_others(photos):
+    names = ["x" * 5000, "photos/a.png/b.png"]
+    assert [str(path) for path in find([*names, "-"], False, [f"{names[0]}\n"])] == [*names, names[0]]
+
+
+def test_a_name_in_a_folder_that_may_not_be_entered_is_told_with_the_others(photos, monkeypatch):
+    def refused(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "stat", refused)
+    assert [str(path) for path in find(["photos/a.png"], False, [])] == ["photos/a.png"]
+
+
+def test_names_in_a_list_may_end_with_zeros(photos):
+    """As those of find -print0."""
+    assert [path.name for path in find(["-"], False, ["photos/a.png\0photos/b c.png\0"])] == ["a.png", "b c.png"]
+
+
 def test_nobody_waits_at_a_pipe_in_a_folder(photos):
     os.mkfifo(photos / "pipe.jpg")
     (photos / "link.jpg").symlink_to("gone.jpg")
@@ -297,7 +315,9 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, capsys):
         (["--serve", "--write-sidecars"], "--serve writes nothing"),
         (["--watch", "no/such"], "--watch no/such: there is no such folder"),
         (["photos/a.png", "photos/b c.png", "--attention", "x.png"], "--attention and --explore show one image"),
-        (["photos", "--explore", "x.html"], "show one image, not 4"),
+        (["photos", "--explore", "x.html"], "show one image, and there are more in photos"),
+        (["photos/none", "--explore", "x.html"], "no images in photos/none"),
+        (["photos/a.png", "--explore", "x.html", "--resume", "--output", "x"], "leave out --resume"),
         (["photos/a.png", "--explore", "photos/a.png"], "a.png is there already; --force writes it anew"),
         (["photos", "--resume"], "goes on with an --output"),
         (["photos", "--resume", "--force", "--write-sidecars"], "take one of them"),
@@ -305,8 +325,17 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, capsys):
     ],
 )
 def test_what_cannot_be_meant_is_refused(arguments, message, photos, captioner, capsys):
+    (photos / "none").mkdir()
     assert run(*arguments) == 1
     assert message in capsys.readouterr().err
+
+
+def test_what_shows_one_image_reads_no_more_of_a_list(photos, captioner, monkeypatch, capsys):
+    lines = iter(["photos/a.png\n"] * 5)
+    monkeypatch.setattr(sys, "stdin", lines)
+    assert run("-", "--attention", "x.png") == 1
+    assert "show one image" in capsys.readouterr().err
+    assert len(list(lines)) == 3
 
 
 def test_a_name_that_is_no_utf_8_stays_as_it_is(photos, captioner, tmp_path):

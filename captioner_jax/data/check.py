@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 
 from captioner_jax.config import DataConfig
 from captioner_jax.data.flickr_files import KINDS
-from captioner_jax.data.image_files import DamageError, members
+from captioner_jax.data.image_files import DamageError, folders, members
 from captioner_jax.data.images import ImageError, open_image
 from captioner_jax.data.load import read_files
 from captioner_jax.data.source import DataSet, Example, Problem, Source
@@ -93,7 +93,7 @@ def guess(path: Path) -> Files:
     """The source that a folder's content speaks of. Raises UserError where there is no such folder."""
     if not path.is_dir():
         raise UserError(f"{path}: no such folder")
-    names = {file.name for folder in (path, *filter(Path.is_dir, path.iterdir())) for file in folder.iterdir()}
+    names = {file.name for folder in (path, *folders(path)) for file in folder.iterdir()}
     if {"dataset_coco.json", "captions_train2014.json", "captions_train2017.json"} & names:
         return "coco"
     for source in _FLICKR:

@@ -67,9 +67,11 @@ def main(arguments: list[str]) -> int:
 
 
 def checked(command: Check) -> int:
+    if command.workers is not None and command.workers < 0:
+        raise UserError(f"--workers {command.workers}: so many processes there cannot be; 0 decodes in this one")
     source = command.source or check.guess(command.path)
     config = DataConfig(source=source, path=str(command.path), captions=command.captions, images=command.images)
-    workers = os.cpu_count() or 1 if command.workers is None else max(0, command.workers)
+    workers = os.cpu_count() or 1 if command.workers is None else command.workers
     findings = check.check(config, workers)
     print(f"source: {source}; {check.table(findings)}")
     if command.report is not None:

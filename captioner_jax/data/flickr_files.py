@@ -9,7 +9,7 @@ from captioner_jax.config import DataConfig
 from captioner_jax.data import splits
 from captioner_jax.data.caption_files import Captions, read_captions
 from captioner_jax.data.file_source import data_set, folder_of, found
-from captioner_jax.data.image_files import ImageFiles, open_images
+from captioner_jax.data.image_files import ImageFiles, folders, open_images
 from captioner_jax.data.source import DataSet, Problem
 from captioner_jax.errors import UserError
 
@@ -126,16 +126,12 @@ def _images(root: Path, kind: Kind, config: DataConfig, names: list[str]) -> Ima
 
 def _places(root: Path, kind: Kind) -> Iterator[Path]:
     """Where images might lie; unpacked archives often hold a folder of their own name."""
-    for folder in (root, *_folders(root)):
+    for folder in (root, *folders(root)):
         for name in kind.images:
             yield from (place for place in (folder / name, folder / f"{name}.tar") if place.exists())
         yield folder
 
 
 def _first(root: Path, names: Sequence[str]) -> Path | None:
-    places = itertools.product(names, (root, *_folders(root)))
+    places = itertools.product(names, (root, *folders(root)))
     return next((folder / name for name, folder in places if (folder / name).is_file()), None)
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir())

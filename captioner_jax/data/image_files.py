@@ -1,5 +1,6 @@
 """Where encoded images lie: a folder, or a .tar that is read in place."""
 
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,6 +105,11 @@ class Tar:
     def read(self, name: str) -> bytes:
         """Raises OSError where the archive cannot be read."""
         return read_member(self.path, *self.places[name])
+
+
+def folders(root: Path) -> list[Path]:
+    """Those in a folder that may be read, by name."""
+    return sorted(path for path in root.iterdir() if path.is_dir() and os.access(path, os.R_OK | os.X_OK))
 
 
 def open_images(path: Path) -> ImageFiles:

@@ -1,8 +1,10 @@
 """Image files to arrays: decoding, orientation, RGB, the square that the model sees, normalisation."""
 
+import contextlib
 import dataclasses
 import io
 import warnings
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,24 +37,34 @@ def open_image(data: bytes, smallest: int) -> Image.Image:
     image, is damaged, or has more pixels than Pillow holds to be safe (179 million).
     """
     if not data:
-        raise ImageError("the file is empty")
+        raise ImageError("the file is empty, gone or unreadable")
+    with _refusing():
+        image = Image.open(io.BytesIO(data))
+        image.draft("RGB", (2 * smallest, 2 * smallest))
+        return _rgb(ImageOps.exif_transpose(image))
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The picture as it was taken, in RGB. Raises ImageError as `open_image`: its file may still be to be read."""
+    with _refusing():
+        return _rgb(ImageOps.exif_transpose(image))
+
+
+@contextlib.contextmanager
+def _refusing() -> Iterator[None]:
+    """Makes ImageErrors of what Pillow raises."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns at half the size that it refuses, and of odd EXIF data
-            image = Image.open(io.BytesIO(data))
-            image.draft("RGB", (2 * smallest, 2 * smallest))
-            return upright(image)
+            yield
     except Image.DecompressionBombError as error:
         raise ImageError("the image has more than 179 million pixels") from error
     except Image.UnidentifiedImageError as error:
         raise ImageError("not an image, or of a kind that Pillow cannot read") from error
+    except NotImplementedError as error:
+        raise ImageError(f"of a kind that Pillow cannot read: {error}") from error
     except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError) as error:  # Pillow's, for damaged files
         raise ImageError(f"the image is damaged: {error}") from error
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """The picture as it was taken, in RGB."""
-    return _rgb(ImageOps.exif_transpose(image))
 
 
 def _rgb(image: Image.Image) -> Image.Image:

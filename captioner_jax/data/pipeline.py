@@ -185,7 +185,7 @@ def evaluation_batches(
     """The first `images` of a split (or all) in order, with as many captions as the first has.
 
     Images are as `views` shows them; without it, pixels. With each batch come its examples, as many as it has rows that
-    are not filling.
+    are not filling. Raises UserError where one has no captions.
     """
     count = len(source) if images is None else min(images, len(source))
     captions = len(source[0].captions)
@@ -194,6 +194,8 @@ def evaluation_batches(
     filling = unusable(views, captions, config.max_length)
     for start in range(0, count, batch_size):
         examples = [source[i] for i in range(start, min(start + batch_size, count))]
+        if bare := next((example.name for example in examples if not example.captions), None):
+            raise UserError(f"{bare} has no captions: leave it out, or write one")
         rows = [row(start + i, example) for i, example in enumerate(examples)]
         rows += [filling] * (batch_size - len(rows))
         yield examples, stack(rows)

@@ -42,6 +42,18 @@ class TfdsSource(Source):
         facts = _feature(row, self.facts).decode() if self.facts else None
         return Example(name, _feature(row, self.image), tuple(text.decode() for text in texts), facts)
 
+    def check(self, name: str) -> None:
+        """Raises UserError where there is no example, or no image and captions in it; KeyError for no such feature."""
+        if not len(self):
+            raise UserError(f"data.tfds: the split {self.split} of {name} is empty")
+        wrong = UserError(f"data.tfds: in {name}, {self.image} is no encoded image or {self.told} no text")
+        try:
+            image = self[0].image
+        except (AttributeError, TypeError, UnicodeDecodeError, IndexError) as error:
+            raise wrong from error
+        if not isinstance(image, bytes):
+            raise wrong
+
     def captions(self) -> Iterator[tuple[str, ...]]:
         """Read with the images, which is a pass over the whole split; that is done once as long as its files stay."""
         return map(tuple, remembered([self.split, self.told, *_files(self.rows)], self._read_captions))
@@ -57,12 +69,13 @@ def load(config: DataConfig) -> DataSet:
     splits = {"train": names.train, "validation": names.validation, "test": names.test}
     try:
         builder = builder_from_files(names.name, data_dir=config.data_dir)
+        _feature(builder.info.features, names.image.split("/")[0])
         sources = {
             key: TfdsSource(rows(builder, split, names.image), split, names.image, names.captions)
             for key, split in splits.items()
         }
         for source in sources.values():
-            source[0]
+            source.check(names.name)
     except KeyError as error:
         raise UserError(f"data.tfds: {names.name} has no feature {error}") from error
     except (tfds.core.DatasetNotFoundError, ImportError, OSError, ValueError, NotImplementedError) as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
+from captioner_jax.errors import UserError
 from captioner_jax.text.tokenizer import Tokenizer, framed
 
 _SIDED = re.compile(r"\b(left|right)", re.IGNORECASE)
@@ -28,7 +29,10 @@ class Told:
 
     @staticmethod
     def of(captions: Sequence[Sequence[str]], tokenizer: Tokenizer) -> "Told":
-        """The captions of a split's images."""
+        """The captions of a split's images. Raises UserError where one has none."""
+        for image, some in enumerate(captions):
+            if not some:
+                raise UserError(f"image {image} of the training split has no captions: leave it out, or write one")
         flat = list(itertools.chain.from_iterable(captions))
         ids = tokenizer.encode_all(flat)
         return Told(

@@ -12,13 +12,16 @@ from jaxtyping import Array, Float, Int
 from captioner_jax.evaluation.ngrams import ORDERS
 from captioner_jax.text.special import PAD
 
+# Words of a caption whose n-grams a number of 8 bits can count.
+LONGEST = int(np.iinfo(np.int8).max)
+
 
 def counts(a: Int[Array, "T ..."], b: Int[Array, "U ..."]) -> list[Float[Array, "_ ..."]]:
     """How often b has the n-gram that begins at each place of a, for n = 1 ... ORDERS; 0 where that is no n-gram.
 
-    Raises ValueError for captions longer than a number of 8 bits can count.
+    Raises ValueError for captions longer than LONGEST.
     """
-    if len(b) > jnp.iinfo(jnp.int8).max:
+    if len(b) > LONGEST:
         raise ValueError(f"captions of {len(b)} words are too long to count their n-grams")
     same = (b[:, None] == a[None]) & (a != PAD)[None]
     longer, found = same, []

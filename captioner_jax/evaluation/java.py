@@ -3,15 +3,22 @@
 import contextlib
 import importlib.util
 import io
+import logging
 import shutil
 from collections.abc import Sequence
 
+log = logging.getLogger(__name__)
 WHY_NOT = "needs Java and pip install 'captioner-jax[java]'"
 
 
 def available() -> bool:
     """Are Java and pycocoevalcap here?"""
     return shutil.which("java") is not None and importlib.util.find_spec("pycocoevalcap") is not None
+
+
+def why_not() -> str:
+    """Why a score is None, in words."""
+    return "it failed, and the log says why" if available() else WHY_NOT
 
 
 def scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | None]:
@@ -30,6 +37,7 @@ def scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> di
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 found[name] = float(scorer().compute_score(*numbered)[0])
-        except Exception:  # Java's or the network's, of any kind; the other scores stand
+        except Exception as error:  # Java's or the network's, of any kind; the other scores stand
+            log.warning("%s: %r", name, error)
             found[name] = None
     return found

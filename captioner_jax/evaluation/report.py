@@ -54,7 +54,7 @@ class Report:
             for name, score in self.scores.items()
         ]
         rows += [
-            f"{HEADS[name]:<9} " + (f"{value:7.4f}" if value is not None else f"not computed: {java.WHY_NOT}")
+            f"{HEADS[name]:<9} " + (f"{value:7.4f}" if value is not None else f"not computed: {java.why_not()}")
             for name, value in self.others.items()
         ]
         rows += [

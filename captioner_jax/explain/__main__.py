@@ -7,13 +7,12 @@ Three tables: the pointing game, areas of deletion and insertion, and likeness t
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import tyro
 
 from captioner_jax import bundle
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import DataConfig, NotNegative, Positive
+from captioner_jax.config import DataConfig, NotNegative, Positive, checked
 from captioner_jax.data.shapes.builder import drawn
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.explain.measuring import measure, tables
@@ -24,8 +23,8 @@ from captioner_jax.platforms import leave_out_absent_tpus
 class Options:
     """Measures how far the maps of a captioner of drawn scenes can be believed."""
 
-    captioner: tyro.conf.Positional[Path]
-    """A captioner directory."""
+    captioner: tyro.conf.Positional[str]
+    """A captioner directory, or hf://OWNER/NAME."""
     scenes: Positive = 500
     """So many, the first of the split."""
     split: str = "test"
@@ -36,7 +35,7 @@ class Options:
 
 @for_people
 def main(arguments: list[str]) -> int:
-    options = tyro.cli(Options, args=arguments, prog="python -m captioner_jax.explain")
+    options = checked(tyro.cli(Options, args=arguments, prog="python -m captioner_jax.explain"))
     splits = drawn(DataConfig()).splits
     if options.split not in splits:
         raise UserError(f"--split: no split {options.split!r}; there are {', '.join(splits)}")
@@ -44,7 +43,7 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"--scenes: {options.split} has {len(splits[options.split])} scenes, not {options.scenes}")
     leave_out_absent_tpus()
     keep_compiled()
-    captioner = bundle.load(bundle.found(str(options.captioner)))
+    captioner = bundle.load(bundle.found(options.captioner))
     print(tables(measure(captioner, splits[options.split], options.scenes, options.seed)))
     return 0
 

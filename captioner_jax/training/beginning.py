@@ -11,6 +11,7 @@ from captioner_jax.bundle import Bundle
 from captioner_jax.config import Config, EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
+from captioner_jax.evaluation.compiled_ngrams import LONGEST
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import stage_of
 from captioner_jax.pretrained.encoder import with_published
@@ -125,6 +126,8 @@ def _check_rewards(config: Config) -> None:
     critical, data = config.self_critical, config.data
     if config.evaluation.best == "loss":
         raise UserError("evaluation.best: rewards make the loss greater, so that it cannot decide; take cider_d")
+    if critical.reward == "cider_d" and data.max_length > LONGEST:
+        raise UserError(f"data.max_length: rewards count n-grams of up to {LONGEST} tokens, not {data.max_length}")
     if critical.captions == 1 and critical.baseline == "others":
         raise UserError("self_critical.captions: one has no others to be compared with; take two, or greedy")
     if critical.reward == "true" and critical.bleu_4:

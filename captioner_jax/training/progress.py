@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.errors import UserError
+from captioner_jax.files import write_whole
 from captioner_jax.training.clock import Clock
 from captioner_jax.training.gallery import Exhibit
 from captioner_jax.training.step import Metrics
@@ -43,11 +44,17 @@ class Progress:
     def __init__(
         self, folder: Path, first: int, steps: int, batch_size: int, *, skips: bool = False, writes: bool = True
     ):
-        """`skips`: bad batches were skipped and do not stop the run. Of hosts that train together one `writes`."""
-        mode = "a" if first else "w"  # what failed before its first checkpoint is no part of this run
+        """`skips`: bad batches were skipped and do not stop the run. Of hosts that train together one `writes`.
+
+        What was told of steps after `first`, which come again, is no part of this run.
+        """
         file = folder / "metrics.jsonl" if writes else Path(os.devnull)
-        self.json_lines = file.open(mode, encoding="utf-8", buffering=1)
-        self.tensorboard = tensorboardX.SummaryWriter(str(folder / "tensorboard"), write_to_disk=writes)
+        if writes:
+            _forget(folder, first)
+        self.json_lines = file.open("a", encoding="utf-8", buffering=1)
+        self.tensorboard = tensorboardX.SummaryWriter(
+            str(folder / "tensorboard"), purge_step=first + 1 if first else None, write_to_disk=writes
+        )
         self.first, self.steps = first, steps
         self.batch_size = batch_size
         self.skips = skips
@@ -148,6 +155,28 @@ def device_memory() -> dict[str, float]:
     told = jax.local_devices()[0].memory_stats() or {}
     names = {"bytes_in_use": "device_memory_gib/now", "peak_bytes_in_use": "device_memory_gib/most"}
     return {name: told[key] / 2**30 for key, name in names.items() if key in told}
+
+
+def _forget(folder: Path, first: int) -> None:
+    """Leaves of metrics.jsonl the whole lines up to step `first`; of a run from its beginning nothing, nor events.
+
+    TensorBoard itself forgets the events of later steps, by the step that its next file purges from.
+    """
+    file = folder / "metrics.jsonl"
+    if first and file.exists():
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        write_whole(file, "".join(line for line in lines if _is_told(line, first)))
+    elif not first:
+        for told in (file, *(folder / "tensorboard").glob("events.out.tfevents.*")):
+            told.unlink(missing_ok=True)
+
+
+def _is_told(line: str, first: int) -> bool:
+    """Is this a whole line of metrics.jsonl, of a step up to `first`?"""
+    try:
+        return line.endswith("\n") and json.loads(line)["step"] <= first
+    except (ValueError, KeyError, TypeError):  # cut short as the run was killed
+        return False
 
 
 def _duration(seconds: float) -> str:

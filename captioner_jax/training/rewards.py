@@ -53,10 +53,14 @@ class CiderDReward:
 
     @staticmethod
     def of(train: Source, tokenizer: Tokenizer, bleu_4: float = 0.0) -> "CiderDReward":
-        """Prepares the captions of a split."""
+        """Prepares the captions of a split. Raises UserError where some are too long, or an image has none."""
         captions = list(train.captions())
         ids = iter(tokenizer.encode_apart([caption for some in captions for caption in some]))
-        return CiderDReward(CompiledCiderD.of([[[*next(ids), END] for _ in some] for some in captions]), bleu_4)
+        try:
+            scorer = CompiledCiderD.of([[[*next(ids), END] for _ in some] for some in captions])
+        except ValueError as error:
+            raise UserError(f"self_critical.reward: {error}") from error
+        return CiderDReward(scorer, bleu_4)
 
     def __call__(self, tokens: Int[Array, "B K T"], images: Int[Array, " B"]) -> Float[Array, "B K"]:
         """On the device."""

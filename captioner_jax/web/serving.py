@@ -56,8 +56,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise UserError(f"--host {host} --port {port}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:  # the latter for names with an empty part
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"--host {host} --port {port}: {why}") from error
 
 
 def warm_up(captioner: Captioner, asked: Generation) -> None:

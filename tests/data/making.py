@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -17,6 +19,19 @@ def encoded(image, kind="PNG", **options):
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
+
+
+def close(folder, monkeypatch):
+    """As if nobody may look into it, which root might all the same."""
+    access, iterdir = os.access, Path.iterdir
+
+    def of_others(self):
+        if self == folder:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return iterdir(self)
+
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))
+    monkeypatch.setattr(Path, "iterdir", of_others)
 
 
 def colour_folder(path, images=30):

@@ -17,7 +17,7 @@ from captioner_jax.config import DataConfig, SplitFiles
 from captioner_jax.data import check
 from captioner_jax.data.command import main
 from captioner_jax.data.images import ImageError, open_image
-from tests.data.making import colour_folder, encoded, picture
+from tests.data.making import close, colour_folder, encoded, picture
 
 
 def bomb(side=20_000):
@@ -104,6 +104,17 @@ def test_what_cannot_be_used_is_named_and_nothing_else_is(folder):
     assert where(findings.unusable) == sorted([*BAD, "gone.jpg", "../secret.jpg", long, *lines])
     (bomb,) = (problem for problem in findings.unusable if problem.startswith("bomb"))
     assert "179 million pixels" in bomb
+
+
+def test_a_folder_that_may_not_be_read_is_left_out_of_a_guess(folder, monkeypatch):
+    (folder / "closed").mkdir()
+    close(folder / "closed", monkeypatch)
+    assert check.guess(folder) == "folder"
+
+
+def test_so_many_processes_as_there_cannot_be_are_refused(folder, capsys):
+    assert main(["check", str(folder), "--workers", "-3"]) == 1
+    assert "error: --workers -3" in capsys.readouterr().err
 
 
 def test_every_kind_of_image_is_counted(folder):

@@ -3,6 +3,7 @@
 import json
 import sys
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from captioner_jax.config import DataConfig
 from captioner_jax.data import flickr, flickr_files
 from captioner_jax.data.load import load
 from captioner_jax.errors import UserError
-from tests.data.making import encoded, picture
+from tests.data.making import close, encoded, picture
 
 NAMES = [f"{i}_{i:03x}.jpg" for i in range(20)]
 # Not in order, so that only those who read the lists get them right.
@@ -151,6 +152,21 @@ def test_photographs_are_found_in_places_of_the_usual_names(root, place):
         moved.rename(root / place)
     data = read(root)
     assert {example.name: example.image for source in data.splits.values() for example in source} == expected
+
+
+def test_a_folder_that_may_not_be_read_is_left_out(root, monkeypatch):
+    (root / "closed").mkdir()
+    write_tokens(root)
+    is_file = Path.is_file
+
+    def refused(self):
+        if self.parent == root / "closed":
+            raise PermissionError(13, "Permission denied")
+        return is_file(self)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    close(root / "closed", monkeypatch)
+    check_examples(read(root), root)
 
 
 def test_what_is_wrong_is_named_and_kept_with_the_prepared_copy(root, tmp_path):

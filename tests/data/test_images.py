@@ -1,11 +1,13 @@
 """Whatever Pillow opens becomes an upright RGB square; whatever it does not is refused in words."""
 
+import io
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from captioner_jax.data.images import ImageError, Preprocessing, normalise, open_image, to_square
+from captioner_jax.data.images import ImageError, Preprocessing, normalise, open_image, to_square, upright
 from tests.data.making import encoded, picture
 
 RED = (200, 30, 30)
@@ -56,10 +58,18 @@ def test_the_first_frame_of_an_animation():
     assert np.asarray(open_image(data, 8)).max() == 0
 
 
+def odd_dds():
+    """Of a kind of pixels that Pillow does not know."""
+    data = bytearray(encoded(picture(), "DDS"))
+    data[80:88] = (4).to_bytes(4, "little") + b"ODD?"
+    return bytes(data)
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "empty"),
+        (b"", "the file is empty, gone or unreadable"),
+        (odd_dds(), "of a kind that Pillow cannot read: Unimplemented"),
         (b"hello, I am text", "not an image"),
         (encoded(picture(size=(300, 300)), "JPEG")[:400], "damaged"),
         (encoded(picture(size=(300, 300)), "PNG")[:200], "damaged"),
@@ -69,6 +79,13 @@ def test_the_first_frame_of_an_animation():
 def test_what_is_no_whole_image_is_refused(data, message):
     with pytest.raises(ImageError, match=message):
         open_image(data, 32)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.95])
+def test_a_damaged_picture_that_was_opened_elsewhere_is_refused(keep):
+    data = encoded(Image.effect_noise((300, 300), 50), "PNG")
+    with Image.open(io.BytesIO(data[: int(keep * len(data))])) as image, pytest.raises(ImageError, match="damaged"):
+        upright(image)
 
 
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):

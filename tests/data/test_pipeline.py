@@ -15,6 +15,7 @@ from captioner_jax.data.order import mixed
 from captioner_jax.data.pictures import Cache, scaled, side
 from captioner_jax.data.pipeline import ALONE, HostShare, check_batches, evaluation_batches, training_batches
 from captioner_jax.data.plan import Plan, draw_captions
+from captioner_jax.data.source import Example, Source
 from captioner_jax.data.told import Told
 from captioner_jax.errors import UserError
 from captioner_jax.text.special import END, PAD
@@ -217,6 +218,24 @@ def test_where_all_captions_count_one_that_tells_sides_forbids_the_mirror(folder
         found = batches(folder, 20, train=train, **plain)
         assert any((b.images[:, 0, 0, 0] < 128).any() for b in found) == expected
         assert any(b.tokens.shape[-1] == 5 for b in found) == expected
+
+
+class Bare(Source):
+    """Its second image has no captions."""
+
+    def __len__(self):
+        return 2
+
+    def read(self, i):
+        return Example(f"{i}.jpg", b"", () if i else ("a red wall",))
+
+
+def test_an_image_without_captions_is_named(folder):
+    tokenizer = Tokenizer.train([("a red wall",)], DataConfig())
+    with pytest.raises(UserError, match="image 1 of the training split has no captions"):
+        Told.of([("a red wall",), ()], tokenizer)
+    with pytest.raises(UserError, match=r"1\.jpg has no captions"):
+        next(evaluation_batches(Bare(), DataConfig(image_size=16), tokenizer, batch_size=2))
 
 
 def test_the_last_evaluation_batch_is_filled_with_nothing(folder):

@@ -1,5 +1,6 @@
 """The shapes data set as a builder, and any prepared TFDS data set as a source, without TensorFlow."""
 
+import dataclasses
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -79,6 +80,18 @@ def test_what_is_not_prepared_is_said(prepared, tmp_path):
     names = TfdsNames("shapes", captions="text", train="train", validation="validation", test="test")
     with pytest.raises(UserError, match="no feature 'text'"):
         tfds_source.load(DataConfig(source="tfds", data_dir=prepared[0], tfds=names))
+    mistakes = {
+        "no feature 'picture'": {"image": "picture"},
+        "captions is no encoded image": {"image": "captions"},
+        "image no text": {"captions": "image"},
+        "captions/text no text": {"captions": "captions/text"},
+    }
+    for message, changes in mistakes.items():
+        wrong = dataclasses.replace(names, **({"captions": "captions"} | changes))
+        with pytest.raises(UserError, match=message):
+            tfds_source.load(DataConfig(source="tfds", data_dir=prepared[0], tfds=wrong))
+    with pytest.raises(UserError, match="the split exam of shapes is empty"):
+        tfds_source.TfdsSource([], "exam").check("shapes")
     with pytest.raises(UserError, match="not prepared as array_record"):
         tfds_source.load(DataConfig(source="tfds", data_dir=str(tmp_path)))
 

@@ -1,5 +1,8 @@
 """The official Java programs, where they are installed."""
 
+import sys
+from types import ModuleType
+
 import pytest
 
 from captioner_jax.evaluation import java
@@ -10,6 +13,26 @@ REFERENCES = [["a dog runs fast", "the dog is running"], ["two people in a boat"
 def test_without_java_nothing_is_computed(monkeypatch):
     monkeypatch.setattr(java.shutil, "which", lambda name: None)
     assert java.scores(["a dog"], [["a dog"]]) == {"meteor": None, "spice": None}
+
+
+def test_a_program_that_fails_is_told_with_its_error(monkeypatch, caplog):
+    class Fails:
+        def compute_score(self, *_):
+            raise OSError("no room for Java")
+
+    for name in ("Meteor", "Spice"):
+        module = ModuleType(name.lower())
+        setattr(module, name, Fails)
+        for known_as in (
+            "pycocoevalcap",
+            f"pycocoevalcap.{name.lower()}",
+            f"pycocoevalcap.{name.lower()}.{name.lower()}",
+        ):
+            monkeypatch.setitem(sys.modules, known_as, module)
+    monkeypatch.setattr(java, "available", lambda: True)
+    assert java.scores(["a dog"], [["a dog"]]) == {"meteor": None, "spice": None}
+    assert "meteor: OSError('no room for Java')" in caplog.text
+    assert "it failed" in java.why_not()
 
 
 @pytest.mark.slow

@@ -29,6 +29,8 @@ def test_a_report_holds_what_its_parts_say(monkeypatch):
     assert "images:2|refs:2|" in table
     assert "search:greedy" in table
     assert json.loads(json.dumps(report.to_json()))["scores"]["spice"] is None
+    monkeypatch.setattr(java, "available", lambda: True)
+    assert "METEOR    not computed: it failed" in report.table()
 
 
 def test_files_come_back_as_they_went(tmp_path):

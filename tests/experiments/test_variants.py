@@ -11,7 +11,7 @@ from captioner_jax.data.load import load
 from captioner_jax.data.told import Told
 from captioner_jax.model.attention import MultiHeadAttention
 from captioner_jax.text.tokenizer import Tokenizer
-from experiments.comparing import train
+from experiments.comparing import compare, train
 from experiments.gated_cross_attention import GatedCaptioner
 from experiments.multi_query import MultiQueryAttention, MultiQueryCaptioner
 from experiments.relative_positions import FARTHEST, RelativeAttention, RelativeCaptioner, distances
@@ -84,6 +84,11 @@ def test_a_gate_that_is_shut_lets_nothing_of_the_picture_in(images, words):
     for block in captioner.decoder.blocks:
         block.alpha[...] = jnp.ones(())
     assert (captioner(images, words, is_word) != captioner(-images, words, is_word)).any()
+
+
+def test_a_mistake_is_one_message(tmp_path, capsys):
+    assert compare([GatedCaptioner], ["--config", str(tmp_path / "none.toml")]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/none.toml: No such file or directory\n"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from captioner_jax import bundle as bundles
 from captioner_jax.data.shapes.builder import Drawing
 from captioner_jax.explain import __main__ as program
 from captioner_jax.explain import measuring
@@ -28,6 +29,8 @@ def test_what_is_not_true_is_not_measured(bundle, tmp_path, capsys):
     assert "test has 1000 scenes, not 5000" in capsys.readouterr().err
     assert program.main([str(tmp_path / "captioner"), "--split", "tests"]) == 1
     assert "no split 'tests'; there are train, validation" in capsys.readouterr().err
+    assert program.main([str(tmp_path / "captioner"), "--scenes", "0"]) == 1
+    assert "command line: scenes = 0: input should be greater than 0" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -52,6 +55,13 @@ def test_maps_of_true_captions_are_measured(bundle, monkeypatch):
     assert all(0 <= share <= 1 for one in (*found.hits.values(), *found.faith.values()) for share in one)
     assert all(-1 <= one <= 1 for one in found.sanity.values())
     assert f"| chance | {found.hits['chance'].colours:.1%} |" in measuring.tables(found)
+
+
+def test_a_captioner_may_come_from_the_hub(tmp_path, monkeypatch):
+    found = []
+    monkeypatch.setattr(bundles, "found", lambda address: found.append(address) or tmp_path)
+    assert program.main(["hf://owner/name"]) == 1
+    assert found == ["hf://owner/name"]
 
 
 def test_a_captioner_that_is_none_is_refused(tmp_path, capsys):

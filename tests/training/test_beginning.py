@@ -103,6 +103,7 @@ def test_settings_that_cannot_be_meant_together_are_refused(train, data, encoder
     ("critical", "others", "message"),
     [
         ({}, {"evaluation": EvaluationConfig(best="loss")}, "it cannot decide"),
+        ({}, {"data": DataConfig(max_length=128)}, "of up to 127 tokens, not 128"),
         ({"captions": 1}, {}, "no others to be compared with"),
         ({"reward": "true", "bleu_4": 1.0}, {}, "goes with CIDEr-D"),
         ({"reward": "true"}, {"data": DataConfig(flip=True)}, "changed at random"),

@@ -197,6 +197,14 @@ def test_the_reward_is_the_evaluations_cider_d_with_the_end_as_a_word():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("captions", "message"), [([["a dog"], []], "image 1 has no references"), ([["a dog " * 64]], "too long")]
+)
+def test_captions_that_nothing_can_be_rewarded_by_are_refused(captions, message):
+    with pytest.raises(UserError, match=rf"self_critical\.reward: .*{message}"):
+        CiderDReward.of(Captions(captions), train_words(["a dog"], 1))
+
+
 def test_stopping_short_is_worth_less_than_an_end():
     train = Captions([["a dog with a ball"], ["a cat"], ["a cow with a bell"]])
     tokenizer = train_words([c for some in train.captions() for c in some], 1)

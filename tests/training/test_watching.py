@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from captioner_jax.data.shapes.truth import Verdict
 from captioner_jax.data.source import Example
@@ -76,6 +77,40 @@ def test_the_group_norms_and_memory_are_written(tmp_path, monkeypatch):
     line = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert line["gradient_norm/encoder"] == pytest.approx(0.6)
     assert (line["device_memory_gib/now"], line["device_memory_gib/most"]) == (0.5, 1)
+
+
+def tell(folder, first, last):
+    """Of each step after the first, as `train.py` does."""
+    with Progress(folder, first, 9, 4) as progress:
+        for metrics in told(*[1.0] * (last - first)):
+            progress.record(metrics)
+            progress.write({"loss": float(progress.step)})
+    return sorted((folder / "tensorboard").glob("events*"))
+
+
+def events(file):
+    """Each is a record of its length and a checksum, itself, and a checksum."""
+    content, at = file.read_bytes(), 0
+    while at < len(content):
+        length = int.from_bytes(content[at : at + 8], "little")
+        yield Event.FromString(content[at + 12 : at + 12 + length])
+        at += length + 16
+
+
+def test_steps_that_come_again_after_a_kill_are_told_once(tmp_path, monkeypatch):
+    clock = itertools.count(10**9)  # files of events are named by the second
+    monkeypatch.setattr("tensorboardX.event_file_writer.time", SimpleNamespace(time=lambda: next(clock)))
+    before = tell(tmp_path, 0, 4)
+    file = tmp_path / "metrics.jsonl"
+    with file.open("a") as killed:
+        killed.write('{"step": 2, "lo')
+    after = tell(tmp_path, 2, 5)
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1, 2, 3, 4, 5]
+    assert set(before) < set(after)
+    last = [event for event in events(after[-1]) if event.HasField("session_log")]
+    assert [(event.step, event.session_log.status) for event in last] == [(3, SessionLog.START)]
+    assert not set(tell(tmp_path, 0, 1)) & set(after)
+    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [1]
 
 
 def test_a_device_that_does_not_tell_of_its_memory_has_none(monkeypatch):

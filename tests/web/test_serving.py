@@ -85,6 +85,7 @@ def test_other_machines_are_warned_of(host, address, warned, told, capsys):
     [
         ("127.0.0.1", None, "Address already in use"),
         ("no.such.host.invalid", 0, "--host no.such.host.invalid --port 0: "),
+        ("127.0.0..1", 0, "--host 127.0.0..1 --port 0: "),
         ("127.0.0.1", 70_000, "--port 70000: "),
         ("127.0.0.1", -1, "--port -1: "),
     ],

@@ -1,0 +1,37 @@
+"""Where a captioner that is scored comes from, and what is refused before anything is computed."""
+
+import pytest
+
+from captioner_jax import bundle, evaluate
+from tests.data.making import colour_folder
+from tests.making import untrained
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """A captioner that knows nothing of its training, and photographs."""
+    untrained().save(tmp_path / "captioner")
+    photographs = colour_folder(tmp_path / "photographs", images=30)
+    return [str(tmp_path / "captioner"), "--data.source", "folder", "--data.path", str(photographs)]
+
+
+def test_a_captioner_that_tells_nothing_of_its_training_can_be_scored(asked, capsys):
+    assert evaluate.main([*asked, "--split", "exam"]) == 1
+    assert "there are train, validation, test" in capsys.readouterr().err
+
+
+def test_a_captioner_may_come_from_the_hub(asked, tmp_path, monkeypatch, capsys):
+    found = []
+    monkeypatch.setattr(bundle, "found", lambda address: found.append(address) or tmp_path / "captioner")
+    arguments = ["hf://owner/name", *asked[1:], "--ensemble", "hf://owner/other", "--split", "exam"]
+    assert evaluate.main(arguments) == 1
+    assert "name a folder by --output" in capsys.readouterr().err
+    assert evaluate.main([*arguments, "--output", str(tmp_path / "scores")]) == 1
+    assert "there are train, validation, test" in capsys.readouterr().err
+    assert found[1:] == ["hf://owner/name", "hf://owner/other"]
+
+
+@pytest.mark.parametrize("option", ["beam", "batch-size", "data.max-length"])
+def test_a_number_out_of_its_range_is_refused(option, asked, capsys):
+    assert evaluate.main([*asked, f"--{option}", "0"]) == 1
+    assert f"command line: {option.replace('-', '_')} = 0: input should be greater than" in capsys.readouterr().err

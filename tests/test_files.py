@@ -1,0 +1,24 @@
+"""Folders take the place of others, or leave them as they were."""
+
+from pathlib import Path
+
+import pytest
+
+from captioner_jax.files import whole_folder
+
+
+@pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
+def test_a_folder_stays_where_another_cannot_take_its_place(tmp_path, monkeypatch, kind):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "old").touch()
+    rename = Path.rename
+
+    def refused(self, target):
+        if self.suffix == ".partial":
+            raise kind
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with pytest.raises(kind), whole_folder(tmp_path / "mine") as folder:
+        (folder / "new").touch()
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["mine", "mine/old"]
