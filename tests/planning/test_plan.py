@@ -140,13 +140,13 @@ def test_what_has_no_plan_is_said(settings, message):
 
 def test_a_teacher_is_planned_with():
     """What it makes of the images comes with each batch; what it could not teach is refused."""
-    teacher = TeacherConfig("there", EncoderConfig("vgg11", ends_after=1), 4)
+    teacher = TeacherConfig("there", EncoderConfig("vgg11", ends_after=1), 2)
     taught = dataclasses.replace(SMALL, teacher=teacher)
     with jax.numpy_dtype_promotion("standard"):
         programs = [compile_step(config, 12, jax.devices(), encoder_learns=True) for config in (SMALL, taught)]
-    more = SMALL.train.batch_size * 4 * 4 * 64 * 2
+    more = SMALL.train.batch_size * 2 * 2 * 64 * 2
     assert programs[1].memory.batch - programs[0].memory.batch == more
-    unlike = dataclasses.replace(taught, teacher=dataclasses.replace(teacher, image_size=6))
+    unlike = dataclasses.replace(taught, teacher=dataclasses.replace(teacher, image_size=4))
     with pytest.raises(UserError, match="they must be as many"):
         compile_step(unlike, 12, jax.devices(), encoder_learns=True)
 
