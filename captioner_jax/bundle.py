@@ -113,6 +113,20 @@ def rounded(whole: Bundle) -> Bundle:
     return dataclasses.replace(whole, parameters=jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), whole.parameters))
 
 
+def between(one: Bundle, other: Bundle, share: float) -> Bundle:
+    r"""$(1 - s)\,\theta + s\,\theta'$, weight by weight, with a share s of the other, which this was trained on from.
+
+    Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", section 3. It has no scores yet. Raises UserError
+    where the two are not of one kind.
+    """
+    check_alike([one, other])
+    if dataclasses.replace(one.model, dropout=0.0) != dataclasses.replace(other.model, dropout=0.0):
+        raise UserError("only between weights of one model something can lie, and these are of two")
+    mean = jax.tree.map(lambda x, y: (1 - share) * x + share * y, one.parameters, other.parameters)
+    training = one.training | {"between": {"run": other.training.get("run"), "share": share}}
+    return dataclasses.replace(one, parameters=mean, scores={}, training=training)
+
+
 @functools.cache
 def abstract(model: ModelConfig, vocabulary: int) -> tuple[nnx.GraphDef[Captioner], dict[Any, Any]]:
     """The model's structure, and its variables, statistics among them, as shapes and types only."""

@@ -1,16 +1,20 @@
 """Makes a captioner half as large, as those that come with the package are: its weights are rounded to bfloat16.
 
 python -m captioner_jax.release CAPTIONER FOLDER
-python -m captioner_jax.evaluate FOLDER --data.path DATA    what the rounding has cost
+python -m captioner_jax.release CAPTIONER FOLDER --between OTHER --share 0.7    between two, nearer to the other
+python -m captioner_jax.evaluate FOLDER --data.path DATA    what that has changed
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
+from annotated_types import Ge, Le
 
 from captioner_jax import bundle
+from captioner_jax.config import checked
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.platforms import leave_out_absent_tpus
 
@@ -23,17 +27,23 @@ class Release:
     """A captioner directory, or hf://OWNER/NAME."""
     folder: tyro.conf.Positional[Path]
     """For the new one."""
+    between: str | None = None
+    """Another, that CAPTIONER was trained on from: each weight is taken between theirs, which may be best of all."""
+    share: Annotated[float, Ge(0), Le(1)] = 0.5
+    """Of the other in that."""
 
 
 @for_people
 def main(arguments: list[str]) -> int:
-    options = tyro.cli(Release, args=arguments, prog="python -m captioner_jax.release")
+    options = checked(tyro.cli(Release, args=arguments, prog="python -m captioner_jax.release"))
     if options.folder.exists():
         raise UserError(f"{options.folder} is there already: remove it, or name another folder")
     leave_out_absent_tpus()
-    captioner = bundle.rounded(bundle.load(bundle.found(options.captioner)))
+    captioner = bundle.load(bundle.found(options.captioner))
+    if options.between is not None:
+        captioner = bundle.between(captioner, bundle.load(bundle.found(options.between)), options.share)
     try:
-        captioner.save(options.folder)
+        bundle.rounded(captioner).save(options.folder)
     except OSError as error:
         raise UserError(f"{options.folder}: {error.strerror or error}") from error
     return 0

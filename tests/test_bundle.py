@@ -61,6 +61,26 @@ def test_a_released_one_is_half_as_large_and_computes_with_32_bits(saved, tmp_pa
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2**-8), again, whole.parameters)
 
 
+def test_what_lies_between_two_has_a_share_of_each(saved, tmp_path, capsys):
+    one, directory = saved
+    other = dataclasses.replace(
+        one, parameters=jax.tree.map(lambda x: x + 1, one.parameters), training={"run": "first"}
+    )
+    other.save(tmp_path / "other")
+    between = ["--between", str(tmp_path / "other")]
+    assert release.main([str(directory), str(tmp_path / "mean"), *between, "--share", "0.25"]) == 0
+    mean = bundle.load(tmp_path / "mean")
+    expected = jax.tree.map(lambda x: np.asarray(x) + 0.25, one.parameters)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2**-8, atol=2**-8), mean.parameters, expected)
+    assert (mean.scores, mean.training["between"]) == ({}, {"run": "first", "share": 0.25})
+    assert release.main([str(directory), str(tmp_path / "none"), *between, "--share", "2"]) == 1
+    otherwise = dataclasses.replace(one.model, position_scale=1.0)
+    dataclasses.replace(one, model=otherwise).save(tmp_path / "otherwise")
+    assert release.main([str(directory), str(tmp_path / "none"), "--between", str(tmp_path / "otherwise")]) == 1
+    assert "these are of two" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_release_replaces_nothing(saved, tmp_path, capsys):
     (tmp_path / "there").mkdir()
     assert release.main([str(saved[1]), str(tmp_path / "there")]) != 0
