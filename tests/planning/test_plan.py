@@ -47,6 +47,15 @@ SMALL = Config(
 
 
 @pytest.fixture(scope="module", autouse=True)
+def nothing_kept():
+    """Of programs for devices that are not there: what another test lets JAX keep could not be read back."""
+    was = jax.config.jax_enable_compilation_cache
+    jax.config.update("jax_enable_compilation_cache", False)
+    yield
+    jax.config.update("jax_enable_compilation_cache", was)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def shapes_alone():
     """Are no arrays, as whose types they are checked elsewhere."""
     jaxtyping.config.update("jaxtyping_disable", True)

@@ -98,7 +98,7 @@ def main(file):
         "sgd": {name: two_steps(devices, goal, sgd) for name, devices in FORMS.items()},
         "lean": {name: two_steps(FORMS[name], goal, sgd, train=lean) for name in ("one", "both", "pmap")},
         "muon": {name: two_steps(FORMS[name], goal, muon) for name in ("one", "both")},
-        "taught": {name: taught(FORMS[name]) for name in ("one", "both", "pmap")},
+        "taught": {name: taught(FORMS[name]) for name in ("one", "both")},
         "self_critical": {name: self_critical(FORMS[name]) for name in ("one", "tensor")},
     }
     with open(file, "wb") as out:
