@@ -10,11 +10,9 @@ python train.py --help                            every setting
 """
 
 from captioner_jax.errors import RESTART, for_people, interruptible
-from captioner_jax.machine import keep_freed_memory
 
 if __name__ == "__main__":
     interruptible()  # while all this is imported
-    keep_freed_memory()
 
 import functools
 import json

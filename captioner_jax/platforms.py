@@ -6,8 +6,6 @@ from pathlib import Path
 
 import jax
 
-from captioner_jax.machine import has_tpus
-
 
 def leave_out_absent_tpus() -> None:
     """Asks for the CPU alone where nothing else can be there.
@@ -18,3 +16,8 @@ def leave_out_absent_tpus() -> None:
     others_are_asked_for = "JAX_PLATFORMS" in os.environ or is_installed("jax_plugins")  # of GPUs and the like
     if is_installed("libtpu") and not others_are_asked_for and not has_tpus(Path("/dev")):
         jax.config.update("jax_platforms", "cpu")
+
+
+def has_tpus(devices: Path) -> bool:
+    """Whether chips are among a machine's devices: accel0 ... up to v4, vfio/0 ... from v5e on."""
+    return any(devices.glob("accel*")) or any(devices.glob("vfio/[0-9]*"))

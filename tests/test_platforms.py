@@ -1,7 +1,6 @@
 """What is not there is not asked for."""
 
 import importlib.util
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ import sample
 import train
 from captioner_jax import evaluate, export, release
 from captioner_jax.explain import __main__ as explain
-from captioner_jax.machine import has_gpus, has_tpus
+from captioner_jax.platforms import has_tpus
 
 ROOT = Path(__file__).parent.parent
 
@@ -37,43 +36,6 @@ def test_a_tpu_is_known_by_its_device_file(file, found, tmp_path):
     (tmp_path / file).parent.mkdir(exist_ok=True)
     (tmp_path / file).touch()
     assert has_tpus(tmp_path) == found
-
-
-@pytest.mark.parametrize(("file", "found"), [("nvidia0", True), ("nvidiactl", False), ("kfd", True), ("accel0", False)])
-def test_a_gpu_is_known_by_its_device_file(file, found, tmp_path):
-    (tmp_path / file).touch()
-    assert has_gpus(tmp_path) == found
-
-
-# Page faults of a call whose program takes 128 MB and frees them.
-FAULTS = """
-import resource, sys
-from captioner_jax.machine import keep_freed_memory
-if sys.argv[1] == "kept":
-    keep_freed_memory()
-import jax, jax.numpy as jnp
-f = jax.jit(lambda x: jnp.outer(x, x) @ x)
-x = jnp.arange(2**12 * 1.4, dtype=jnp.float32)
-count = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-def call(times):
-    before = count()
-    for _ in range(times):
-        f(x).block_until_ready()
-    return count() - before
-call(20)  # the heap grows until there is room beside what alignment takes
-print(call(10))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's memory")
-def test_freed_memory_is_kept():
-    """2^15 pages are cleared anew in each of ten calls, or in few of them."""
-    kept, given_back = (
-        int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout)
-        for how in ("kept", "given back")
-    )
-    assert kept < given_back / 2
-    assert given_back > 9 * 2**14
 
 
 PROGRAMS = {

@@ -11,12 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-from captioner_jax.machine import keep_freed_memory
-
-if __name__ == "__main__":
-    keep_freed_memory()  # as train.py does
-
 import jax
 import numpy as np
 from flax import nnx
@@ -35,6 +29,7 @@ from learning import (
 )
 from serving import Task, serve
 
+sys.path.insert(0, str(Path(__file__).parents[2]))
 from captioner_jax.config import Config, DevicesConfig, EncoderConfig, ModelConfig, TrainConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
