@@ -29,8 +29,8 @@ class Release:
     """For the new one."""
     between: str | None = None
     """Another, that CAPTIONER was trained on from: each weight is taken between theirs, which may be best of all."""
-    share: Annotated[float, Ge(0), Le(1)] = 0.5
-    """Of the other in that."""
+    share: Annotated[float, Ge(0), Le(1)] | None = None
+    """With --between: how much of the other is in that."""
 
 
 @for_people
@@ -38,9 +38,11 @@ def main(arguments: list[str]) -> int:
     options = checked(tyro.cli(Release, args=arguments, prog="python -m captioner_jax.release"))
     if options.folder.exists():
         raise UserError(f"{options.folder} is there already: remove it, or name another folder")
+    if (options.between is None) != (options.share is None):
+        raise UserError("--between names the other captioner and --share how much of it: give both, or neither")
     leave_out_absent_tpus()
     captioner = bundle.load(bundle.found(options.captioner))
-    if options.between is not None:
+    if options.between is not None and options.share is not None:
         captioner = bundle.between(captioner, bundle.load(bundle.found(options.between)), options.share)
     try:
         bundle.rounded(captioner).save(options.folder)

@@ -74,9 +74,13 @@ def test_what_lies_between_two_has_a_share_of_each(saved, tmp_path, capsys):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2**-8, atol=2**-8), mean.parameters, expected)
     assert (mean.scores, mean.training["between"]) == ({}, {"run": "first", "share": 0.25})
     assert release.main([str(directory), str(tmp_path / "none"), *between, "--share", "2"]) == 1
+    for half in (between, ["--share", "0.25"]):
+        assert release.main([str(directory), str(tmp_path / "none"), *half]) == 1
+        assert "give both, or neither" in capsys.readouterr().err
     otherwise = dataclasses.replace(one.model, position_scale=1.0)
     dataclasses.replace(one, model=otherwise).save(tmp_path / "otherwise")
-    assert release.main([str(directory), str(tmp_path / "none"), "--between", str(tmp_path / "otherwise")]) == 1
+    between[1] = str(tmp_path / "otherwise")
+    assert release.main([str(directory), str(tmp_path / "none"), *between, "--share", "0.25"]) == 1
     assert "these are of two" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
 
