@@ -9,6 +9,7 @@ import jax
 import jaxtyping
 import pytest
 from flax import nnx
+from jax.experimental.compilation_cache import compilation_cache
 
 from captioner_jax.bundle import abstract
 from captioner_jax.config import (
@@ -48,11 +49,16 @@ SMALL = Config(
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_kept():
-    """Of programs for devices that are not there: what another test lets JAX keep could not be read back."""
+    """Of programs for devices that are not there, since they could not be read back.
+
+    JAX asks once a process whether to keep programs; it is made to ask again.
+    """
     was = jax.config.jax_enable_compilation_cache
     jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()
     yield
     jax.config.update("jax_enable_compilation_cache", was)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module", autouse=True)
