@@ -33,6 +33,8 @@ from rows import Rows
 
 DEVICES = 8
 BAR = 0.9  # times PyTorch eager's pace
+# Of losses before updates, after one, and after two: of ResNet-50 PyTorch's own two forms differ by 3e-7, 6e-6, 1.1e-4.
+ROUNDING = (1e-5, 1e-4, 5e-4)
 
 
 def compare(
@@ -71,7 +73,7 @@ def compare(
 
 
 def agree(contenders: dict[str, Contender], rows: Rows) -> None:
-    """Tells whether all train the same: as many parameters, and equal losses, up to rounding."""
+    """Tells whether all train the same: as many parameters, and equal losses, up to `ROUNDING`."""
     for name, contender in contenders.items():
         losses = ", ".join(f"{loss:.6f}" for loss in contender.versions["losses"])
         rows.note(
@@ -80,9 +82,10 @@ def agree(contenders: dict[str, Contender], rows: Rows) -> None:
     first = contenders[OURS].versions
     for name, contender in contenders.items():
         other = contender.versions
-        far = max(abs(a / b - 1) for a, b in zip(other["losses"], first["losses"], strict=True))
-        if other["parameters"] != first["parameters"] or far > 1e-4:
-            sys.exit(f"{name} trains something else: losses differ by {far:.1e} of their size")
+        far = [abs(a / b - 1) for a, b in zip(other["losses"], first["losses"], strict=True)]
+        if other["parameters"] != first["parameters"] or any(a > b for a, b in zip(far, ROUNDING, strict=True)):
+            differ = ", ".join(f"{one:.1e}" for one in far)
+            sys.exit(f"{name} trains something else: losses differ by {differ} of their size")
 
 
 def shares(asked: list[str], rows: Rows) -> None:
