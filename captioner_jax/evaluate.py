@@ -1,7 +1,7 @@
 """Scores captions, without Java.
 
 python -m captioner_jax.evaluate CAPTIONER [--ensemble OTHER ...] --data.path FOLDER [--split test] [--beam 5]
-                                 [--output FOLDER]
+                                 [--consensus 100] [--output FOLDER]
 python -m captioner_jax.evaluate score RESULTS.json ANNOTATIONS.json [--output FILE.json]
 
 The first writes captions of a split's images and scores them; the second scores anybody's, in COCO's files.
@@ -20,7 +20,7 @@ import tyro
 from captioner_jax import bundle
 from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import DataConfig, Positive, checked, from_dict
+from captioner_jax.config import DataConfig, NotNegative, Positive, checked, from_dict
 from captioner_jax.data.load import load
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.errors import UserError, for_people
@@ -45,6 +45,8 @@ class Evaluate:
     """Of the data set: train, validation, test, or another that it has."""
     beam: Positive = 5
     """Width of the search; 1 is greedy."""
+    consensus: NotNegative = 0
+    """Of the beam's captions takes that which is most like so many that are drawn at random; 0: the likeliest."""
     batch_size: Positive = 50
     """Images at a time."""
     output: Path | None = None
@@ -84,7 +86,7 @@ def main(arguments: list[str]) -> int:
 
 def evaluate(captioner: Bundle, options: Evaluate) -> None:
     """Writes captions.json, references.json and scores.json, and prints the table."""
-    folder = _output(options)
+    folder, searched = _output(options), _searched(options)
     captioners = [captioner, *(bundle.load(bundle.found(one)) for one in options.ensemble)]
     data = load(options.data)
     split = _split(data, options.split)
@@ -96,7 +98,7 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
         [one.example.captions for one in written],
         training=itertools.chain.from_iterable(data.train.captions()),
         truncated=[one.truncated for one in written],
-        searched="greedy" if options.beam == 1 else f"beam{options.beam}",
+        searched=searched,
     )
     _keep(folder / "captions.json", to_results([(one.example.name, one.caption) for one in written]))
     _keep(folder / "references.json", to_references([(one.example.name, one.example.captions) for one in written]))
@@ -126,7 +128,7 @@ def score(options: Score) -> None:
 
 def _scores(captioners: list[Bundle], split: Source, options: Evaluate) -> Scores:
     """As training scores, with the captioners' own size of image and length of caption."""
-    first, one = captioners[0], together(captioners, beams=options.beam)
+    first, one = captioners[0], together(captioners, beams=options.beam, consensus=options.consensus)
     data = dataclasses.replace(
         options.data, image_size=first.preprocessing.image_size, max_length=min(its.max_length for its in captioners)
     )
@@ -140,6 +142,14 @@ def _scores(captioners: list[Bundle], split: Source, options: Evaluate) -> Score
         loss_sums=one.loss_sums,
         write=one.write,
     )
+
+
+def _searched(options: Evaluate) -> str:
+    """The search, in a word. Raises UserError where there is nothing to choose from by consensus."""
+    if options.consensus and options.beam == 1:
+        raise UserError("--consensus chooses among a beam's captions, and a beam of 1 has one: take a wider one")
+    search = "greedy" if options.beam == 1 else f"beam{options.beam}"
+    return f"{search}-consensus{options.consensus}" if options.consensus else search
 
 
 def _output(options: Evaluate) -> Path:

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float, Int
 from captioner_jax.bundle import Bundle, check_alike
 from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
+from captioner_jax.generation.consensus import by_consensus
 from captioner_jax.generation.ensemble import Ensemble, Voice
-from captioner_jax.generation.search import Found, beam_search, greedy
+from captioner_jax.generation.search import Found, beam_search, different, greedy, sample
 from captioner_jax.generation.writing import Images
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import Parameters
@@ -33,8 +34,11 @@ class Together(NamedTuple):
     write: Callable[[All, Seen], Found]
 
 
-def together(bundles: Sequence[Bundle], *, beams: int) -> Together:
-    """Raises UserError for captioners of unlike vocabularies or sizes of image."""
+def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0) -> Together:
+    """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn.
+
+    Raises UserError for captioners of unlike vocabularies or sizes of image.
+    """
     check_alike(bundles)
     sights = [make_sight(one.graphdef, one.preprocessing) for one in bundles]
     length = min(one.max_length for one in bundles)
@@ -54,7 +58,11 @@ def together(bundles: Sequence[Bundle], *, beams: int) -> Together:
     def write(parameters: All, seen: Seen) -> Found:
         all_of_them = zip(captioners(parameters), seen, strict=True)
         ensemble = Ensemble([Voice(one.decoder, one.memory(cells)) for one, cells in all_of_them])
-        return greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
+        found = greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
+        if consensus:
+            keys = jax.random.split(jax.random.key(0), ensemble.images)
+            found = different(by_consensus(found, sample(ensemble, length, consensus, keys)), 1)
+        return found
 
     return Together([one.parameters for one in bundles], sight, loss_sums, write)
 

@@ -31,6 +31,11 @@ def test_a_captioner_may_come_from_the_hub(asked, tmp_path, monkeypatch, capsys)
     assert found[1:] == ["hf://owner/name", "hf://owner/other"]
 
 
+def test_a_consensus_needs_captions_to_choose_from(asked, capsys):
+    assert evaluate.main([*asked, "--split", "test", "--consensus", "10", "--beam", "1"]) == 1
+    assert "a beam of 1 has one" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["beam", "batch-size", "data.max-length"])
 def test_a_number_out_of_its_range_is_refused(option, asked, capsys):
     assert evaluate.main([*asked, f"--{option}", "0"]) == 1

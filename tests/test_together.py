@@ -37,6 +37,15 @@ def test_the_same_captioner_several_times_loses_and_writes_as_it_does_alone(batc
     np.testing.assert_array_equal(written, expected)
 
 
+def test_consensus_chooses_one_of_the_beams_captions(batch):
+    captioners = [untrained(seed=1), untrained(seed=2)]
+    beam, chosen = together(captioners, beams=8), together(captioners, beams=8, consensus=30)
+    found, best = (its.write(its.parameters, seen_by(its, batch).images).tokens for its in (beam, chosen))
+    assert best.shape[1] == 1
+    assert (found == best).all(-1).any(-1).all()
+    assert not np.array_equal(best[:, 0], found[:, 0])
+
+
 def test_the_loss_of_two_is_that_of_the_mean_of_their_probabilities(batch):
     captioners = [untrained(seed=1), untrained(seed=2)]
     both = together(captioners, beams=1)

@@ -8,9 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from captioner_jax.evaluation.ngrams import ORDERS, Ngrams, checked, ngrams, paired
-
-SIGMA = 6.0
-"""Width, in words of difference in length, of CIDEr-D's penalty."""
+from captioner_jax.text.likeness import SIGMA
 
 
 @dataclasses.dataclass(frozen=True)

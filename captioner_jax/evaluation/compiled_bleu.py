@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from captioner_jax.evaluation.compiled_ngrams import counts, length
 from captioner_jax.evaluation.ngrams import ORDERS
+from captioner_jax.text.compiled_ngrams import counts, length
 
 
 def sentence_bleu_4(candidates: Int[Array, "B K T"], references: Int[Array, "B R U"]) -> Float[Array, "B K"]:

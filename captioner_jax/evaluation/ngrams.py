@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Int
 
-ORDERS = 4
-"""BLEU and CIDEr look at n-grams of 1 to 4 words."""
+from captioner_jax.text.compiled_ngrams import ORDERS
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

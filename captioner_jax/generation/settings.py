@@ -10,6 +10,7 @@ from jaxtyping import Array, Key
 from captioner_jax.config import STRICT, NotNegative, Positive, Seed
 from captioner_jax.errors import UserError
 from captioner_jax.generation import filters
+from captioner_jax.generation.consensus import by_consensus
 from captioner_jax.generation.constraints import (
     Constraint,
     at_least,
@@ -61,8 +62,12 @@ class Generation:
     """Groups of beams that are kept from each other's words: captions that differ more."""
     diversity: Annotated[float, Ge(0)] = 0.5
     """With groups, what a word costs for each beam that has just taken it."""
+    consensus: NotNegative = 0
+    """So many captions are drawn at random, and of the beam's that is the best which is most like them; 0: none are,
+    and the likeliest is."""
     temperature: Annotated[float, Gt(0)] | None = None
-    """If this or one of the next three is set, words are drawn at random; below 1 likely words gain."""
+    """If this or one of the next three is set, words are drawn at random; below 1 likely words gain. With consensus it
+    is what is drawn for that."""
     top_k: Positive | None = None
     """Draw from the k likeliest words."""
     top_p: Annotated[float, Gt(0), Le(1)] | None = None
@@ -90,8 +95,8 @@ class Generation:
 
     @property
     def draws(self) -> bool:
-        """Are words drawn at random?"""
-        return any(x is not None for x in (self.temperature, self.top_k, self.top_p, self.min_p))
+        """Are the captions drawn at random?"""
+        return not self.consensus and any(x is not None for x in (self.temperature, self.top_k, self.top_p, self.min_p))
 
 
 def make_search(asked: Generation, tokenizer: Tokenizer, length: int) -> Search:
@@ -100,16 +105,18 @@ def make_search(asked: Generation, tokenizer: Tokenizer, length: int) -> Search:
     Raises UserError where what is asked for contradicts itself, or names words that the captioner does not know.
     """
     words, constraints = _asked_of_words(asked, tokenizer, length)
-    if asked.draws:
-        drawn = _filters(asked)
-        count = 1 if asked.num_captions == 1 else DRAWN_FOR_ONE * asked.num_captions
-        return lambda ensemble, keys: different(
-            sample(ensemble, words + 1, count, keys, constraints, drawn), asked.num_captions
-        )
-    normaliser, selection = _normaliser(asked), _selection(asked, tokenizer)
-    return lambda ensemble, _: different(
-        beam_search(ensemble, words + 1, asked.beam, constraints, normaliser, selection), asked.num_captions
-    )
+    normaliser, selection, drawn_by = _normaliser(asked), _selection(asked, tokenizer), _filters(asked)
+
+    def draw(count: int, ensemble: Ensemble, keys: Key[Array, " B"]) -> Found:
+        return sample(ensemble, words + 1, count, keys, constraints, drawn_by)
+
+    def find(ensemble: Ensemble, keys: Key[Array, " B"]) -> Found:
+        if asked.draws:
+            return draw(1 if asked.num_captions == 1 else DRAWN_FOR_ONE * asked.num_captions, ensemble, keys)
+        found = beam_search(ensemble, words + 1, asked.beam, constraints, normaliser, selection)
+        return by_consensus(found, draw(asked.consensus, ensemble, keys)) if asked.consensus else found
+
+    return lambda ensemble, keys: different(find(ensemble, keys), asked.num_captions)
 
 
 def make_recorder(asked: Generation, tokenizer: Tokenizer, length: int) -> Callable[[Ensemble], Beams]:
@@ -141,6 +148,10 @@ def _check(asked: Generation, words: int, length: int) -> None:
         raise UserError("groups are for beams, but words are drawn at random (temperature, top_k, top_p, min_p)")
     if not asked.draws and asked.num_captions > asked.beam:
         raise UserError(f"num_captions {asked.num_captions} takes a beam at least as wide, not {asked.beam}")
+    if asked.consensus and asked.beam == 1:
+        raise UserError(
+            "consensus chooses among a beam's captions, and a beam of 1 has one: take a wider one, such as 20"
+        )
     if asked.beam % asked.groups:
         raise UserError(f"a beam of {asked.beam} does not divide into {asked.groups} groups")
     if asked.groups > 1 and asked.must_say:

@@ -11,11 +11,11 @@ from captioner_jax.bundle import Bundle
 from captioner_jax.config import Config, EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
-from captioner_jax.evaluation.compiled_ngrams import LONGEST
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import stage_of
 from captioner_jax.pretrained.encoder import with_published
 from captioner_jax.pretrained.load import NORMALISATIONS, Loaded
+from captioner_jax.text.compiled_ngrams import LONGEST
 from captioner_jax.training.checkpoints import differences
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.step import TrainState, first_state

@@ -7,7 +7,7 @@ import pytest
 
 from captioner_jax.evaluation.bleu import bleu_counts
 from captioner_jax.evaluation.compiled_bleu import sentence_bleu_4
-from captioner_jax.evaluation.compiled_ngrams import filled
+from captioner_jax.text.compiled_ngrams import filled
 from tests.evaluation.test_compiled_cider import drawn, padded, spelled
 
 SCORE = jax.jit(sentence_bleu_4)

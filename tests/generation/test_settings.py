@@ -50,6 +50,22 @@ def test_draws_differ_from_each_other_and_between_seeds():
         assert all(len(caption.split()) <= 5 for caption in of_image)
 
 
+def test_consensus_chooses_among_the_beam():
+    beam = captions(Generation(beam=6, num_captions=6, prefix="a", banned=("red",)))
+    asked = Generation(beam=6, num_captions=6, prefix="a", banned=("red",), consensus=40)
+    chosen, again = captions(asked), captions(asked)
+    assert chosen == again != beam
+    assert [sorted(of_image) for of_image in chosen] == [sorted(of_image) for of_image in beam]
+    best_alone = captions(Generation(beam=6, prefix="a", banned=("red",), consensus=40))
+    assert best_alone == [of_image[:1] for of_image in chosen]
+
+
+def test_what_is_drawn_for_a_consensus_is_drawn_as_asked():
+    hot, cold = (captions(Generation(beam=6, consensus=40, temperature=tau)) for tau in (9.0, 0.01))
+    assert hot != cold
+    assert cold == captions(Generation(beam=6, consensus=1, top_k=1))
+
+
 def test_a_good_ending_is_a_choice():
     likely = Generation(temperature=100.0, num_captions=30, max_length=2, good_ending=False)
     bad = {"a", "of", "the", "with", "and", "on"}
@@ -66,6 +82,7 @@ def test_a_good_ending_is_a_choice():
         (Generation(min_length=8), "min_length 8 is more than the 7"),
         (Generation(max_length=3, prefix="a photo", must_say=("red", "dog")), "more than the 3 words"),
         (Generation(beam=2, num_captions=3), "takes a beam at least as wide"),
+        (Generation(beam=1, consensus=10), "a beam of 1 has one"),
         (Generation(beam=4, groups=3), "does not divide into 3 groups"),
         (Generation(beam=4, groups=2, top_k=3), "groups are for beams"),
         (Generation(beam=4, groups=2, must_say=("dog",)), "cannot be had together"),

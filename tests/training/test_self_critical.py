@@ -16,11 +16,11 @@ from captioner_jax.data.source import Example, Source
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation.cider import cider_d
 from captioner_jax.evaluation.compiled_bleu import sentence_bleu_4
-from captioner_jax.evaluation.compiled_ngrams import filled
 from captioner_jax.generation.ensemble import alone
 from captioner_jax.generation.search import greedy
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text import ptb
+from captioner_jax.text.compiled_ngrams import filled
 from captioner_jax.text.special import END, PAD, START
 from captioner_jax.text.tokenizer import train_words
 from captioner_jax.training.optimizer import make_optimizer

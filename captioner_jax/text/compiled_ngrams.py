@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from captioner_jax.evaluation.ngrams import ORDERS
 from captioner_jax.text.special import PAD
 
+ORDERS = 4
+"""BLEU and CIDEr look at n-grams of 1 to 4 words."""
 # Words of a caption whose n-grams a number of 8 bits can count.
 LONGEST = int(np.iinfo(np.int8).max)
 

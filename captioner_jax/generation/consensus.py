@@ -1,0 +1,43 @@
+r"""Of several captions the one that is most like all that the captioner might say: minimum Bayes risk.
+
+$$\arg\max_{c \in C} \frac{1}{N} \sum_{j=1}^{N} \mathrm{sim}(c, s_j), \qquad s_j \sim p(\cdot \mid \text{image})$$
+
+Kumar and Byrne 2004, "Minimum Bayes-Risk Decoding for Statistical Machine Translation", with draws in place of the sum
+over all captions as in Eikema and Aziz 2020, "Is MAP Decoding All You Need?". A search for the likeliest caption finds
+one that may stand alone; this finds one that much of what is likely agrees with.
+
+The similarity is a term of CIDEr-D's (Vedantam et al. 2015), from 0 to 1, with
+
+$$\mathrm{idf}(w_1 \ldots w_n) = \sum_i \log \mathrm{rank}(w_i)$$
+
+for log |I| / df, which no captioner keeps: the word of rank r stands about 1/r as often as the first (Zipf), n-grams as
+often as if their words were independent, and vocabularies begin with the most frequent word.
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from captioner_jax.generation.search import Found
+from captioner_jax.text.compiled_ngrams import ORDERS
+from captioner_jax.text.likeness import likeness, norms
+from captioner_jax.text.special import SPECIAL_TOKENS
+
+
+def by_consensus(found: Found, drawn: Found) -> Found:
+    """K captions an image, scored by how like they are to the N that were drawn for it, in the order that they had.
+
+    Dead ends keep minus infinity, and count for nothing among the draws.
+    """
+    similar = likeness(found.tokens, drawn.tokens, idf(found.tokens), norms(drawn.tokens, idf(drawn.tokens)))
+    counts = jnp.isfinite(drawn.log_p).astype(similar.dtype)[:, None]
+    mean = (similar * counts).sum(-1) / jnp.maximum(counts.sum(-1), 1)
+    return found._replace(scores=jnp.where(jnp.isfinite(found.scores), mean, -jnp.inf))
+
+
+def idf(tokens: Int[Array, "B K T"]) -> list[Float[Array, "B K _"]]:
+    """Of the n-grams that begin at each place, for n = 1 ... ORDERS; the end of a caption tells nothing by itself."""
+    rank = jnp.maximum(tokens - len(SPECIAL_TOKENS) + 1, 1)
+    weights = [jnp.log(rank.astype(jnp.float32))]
+    for n in range(1, min(ORDERS, tokens.shape[-1])):
+        weights.append(weights[-1][..., :-1] + weights[0][..., n:])
+    return weights
