@@ -125,14 +125,14 @@ def train(
     False where a SIGTERM has ended it early, after a checkpoint.
     """
     settings = config.train
-    graphdef, state, preprocessing, _ = beginning
+    graphdef, state, preprocessing, _, teacher = beginning
     state = placement.place(state)
     if checkpoints.latest is not None:
         state = placement.place(checkpoints.restore(placement.saved(state)))
     first = checkpoints.latest or 0
     tracing = Trace(config.folder / "tensorboard", settings.profile if hosts.is_first() else None)
     steps = [tracing.around(step) for step in train_steps(config, beginning, goal, placement)]
-    examiner = Examiner(config, graphdef, preprocessing, tokenizer)
+    examiner = Examiner(config, graphdef, preprocessing, tokenizer, teacher=teacher)
     learning_rate = schedule(settings, settings.learning_rate)
     batches = training_batches(
         data.train, told, config.data, settings, first=first, share=hosts.share(), views=views.get("train")
@@ -243,7 +243,12 @@ def examine(config: Config, data: DataSet) -> None:
     """Scores the captioner directory itself, as `sample.py` will load it, on the test splits, and notes it there."""
     captioner = bundle.load(config.folder / "captioner")
     examiner = Examiner(
-        config, captioner.graphdef, captioner.preprocessing, captioner.tokenizer, config.evaluation.beams
+        config,
+        captioner.graphdef,
+        captioner.preprocessing,
+        captioner.tokenizer,
+        config.evaluation.beams,
+        captioner.training.get("teacher"),
     )
     scores = examiner.score(data.test, captioner.parameters, None)
     print("the best captioner on validation images, on images never seen:")

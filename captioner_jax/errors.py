@@ -10,6 +10,8 @@ from types import FrameType
 
 # No room on a disk, or in a share of it.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# No permission, or none for anybody.
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 # What a supervisor starts again: EX_TEMPFAIL of sysexits.h. A mistake that starting again does not mend gives 1.
@@ -46,7 +48,8 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
     """A program that ends with its exit code, with a UserError's and its message, with 130 after Ctrl-C.
 
-    With 141, as others do, and without a word where nobody reads its output any more. A full disk is such a mistake.
+    With 141, as others do, and without a word where nobody reads its output any more. Such mistakes are a full disk and
+    a file that may not be used.
     """
 
     @functools.wraps(main)
@@ -65,9 +68,10 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
             return 141
         except OSError as error:
-            if error.errno not in FULL:
+            if error.errno not in (*FULL, *FORBIDDEN):
                 raise
-            print(f"error: {error.filename or 'a file'}: {error.strerror}: make room for it", file=sys.stderr)
+            remedy = "make room for it" if error.errno in FULL else "this user may not use it"
+            print(f"error: {error.filename or 'a file'}: {error.strerror}: {remedy}", file=sys.stderr)
             return 1
 
     return program

@@ -1,6 +1,7 @@
 """sample.py as a tool: what it finds, where captions go, how it goes on after it was stopped."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -15,6 +16,7 @@ import sample
 from captioner_jax import bundle
 from captioner_jax.captioning import Caption
 from captioner_jax.data.images import ImageError
+from captioner_jax.errors import for_people
 from captioner_jax.fetching import Address
 from captioner_jax.listing import arrivals, find
 from captioner_jax.results import lines_of, sidecar
@@ -266,6 +268,15 @@ def test_an_output_is_not_written_over_unasked(photos, captioner, tmp_path, caps
 def test_a_full_disk_is_an_error_in_words(photos, captioner, capsys):
     assert run(photos, "--output", "/dev/full", "--force") == 1
     assert "/dev/full: No space left on device" in capsys.readouterr().err
+
+
+def test_a_file_that_may_not_be_read_is_a_mistake_to_mend(capsys):
+    @for_people
+    def main(_):
+        raise PermissionError(errno.EACCES, "Permission denied", "photos/captions.csv")
+
+    assert main([]) == 1
+    assert capsys.readouterr().err == "error: photos/captions.csv: Permission denied: this user may not use it\n"
 
 
 def test_a_reader_who_has_had_enough_is_no_error():

@@ -22,12 +22,16 @@ from captioner_jax.training.step import TrainState, first_state
 
 
 class Beginning(NamedTuple):
-    """The model's structure, its first state, what images must go through for it, and where its encoder is from."""
+    """The model's structure, its first state, what images must go through for it, and where its encoder is from.
+
+    `teacher` is the kind of encoder that it learns beside, or that what it starts from did.
+    """
 
     graphdef: nnx.GraphDef[Captioner]
     state: TrainState
     preprocessing: Preprocessing
     encoder: str
+    teacher: str | None = None
 
 
 def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Beginning:
@@ -52,7 +56,8 @@ def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Begin
         parameters["encoder"], loaded = with_published(encoder, parameters["encoder"])
         normalisation, about = loaded.normalisation, _about(config, loaded)
     mean, deviation = NORMALISATIONS[normalisation]
-    return Beginning(graphdef, _first_state(config, parameters), Preprocessing(size, mean, deviation), about)
+    teacher = config.teacher.encoder.kind if config.teacher.is_there else None
+    return Beginning(graphdef, _first_state(config, parameters), Preprocessing(size, mean, deviation), about, teacher)
 
 
 def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundle) -> Beginning:
@@ -68,7 +73,8 @@ def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundl
     parameters = jax.tree.map(jnp.asarray, start.parameters)
     how = _learning(config)
     about = f"{config.model.encoder.kind} as {config.train.start} has it, {how}"
-    return Beginning(graphdef, _first_state(config, parameters), start.preprocessing, about)
+    teacher = config.teacher.encoder.kind if config.teacher.is_there else start.training.get("teacher")
+    return Beginning(graphdef, _first_state(config, parameters), start.preprocessing, about, teacher)
 
 
 def _architecture(model: ModelConfig) -> dict[str, Any]:

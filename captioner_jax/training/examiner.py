@@ -31,8 +31,11 @@ class Examiner:
         preprocessing: Preprocessing,
         tokenizer: Tokenizer,
         beams: int = 1,
+        teacher: str | None = None,
     ):
+        """`teacher` is the kind of encoder that the captioner learnt beside, to be told with it."""
         self.config = config
+        self.teacher = teacher
         self.preprocessing = preprocessing
         self.tokenizer = tokenizer
         self.sight = make_sight(graphdef, preprocessing)
@@ -69,8 +72,8 @@ class Examiner:
             self.config.data, path=None, data_dir=None, cache=None, features=None
         )  # no business of others
         training: dict[str, Any] = {"run": self.config.name, "step": step, "data": dataclasses.asdict(data)}
-        if self.config.teacher.is_there:
-            training["teacher"] = self.config.teacher.encoder.kind
+        if self.teacher is not None:
+            training["teacher"] = self.teacher
         encoder = dataclasses.replace(self.config.model.encoder, weights=None)
         Bundle(
             model=dataclasses.replace(self.config.model, encoder=encoder),

@@ -61,7 +61,7 @@ def make_teacher(config: Config) -> Teacher | None:
         train=TrainConfig(encoder_frozen=True),
     )
     try:
-        graphdef, state, preprocessing, about = begin(alone, 1)
+        graphdef, state, preprocessing, about, _ = begin(alone, 1)
     except UserError as error:
         raise UserError(f"teacher: {error}".replace("model.encoder", "teacher.encoder")) from error
     return Teacher(make_eye(teacher.encoder, graphdef, state.parameters, preprocessing), about)
