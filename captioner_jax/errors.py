@@ -68,7 +68,7 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
             return 141
         except OSError as error:
-            if error.errno not in (*FULL, *FORBIDDEN):
+            if error.errno not in FULL and not (error.errno in FORBIDDEN and error.filename):
                 raise
             remedy = "make room for it" if error.errno in FULL else "this user may not use it"
             print(f"error: {error.filename or 'a file'}: {error.strerror}: {remedy}", file=sys.stderr)

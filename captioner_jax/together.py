@@ -35,7 +35,8 @@ class Together(NamedTuple):
 
 
 def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0) -> Together:
-    """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn.
+    """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn: for an
+    image those of its place in the batch.
 
     Raises UserError for captioners of unlike vocabularies or sizes of image.
     """

@@ -56,8 +56,8 @@ def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Begin
         parameters["encoder"], loaded = with_published(encoder, parameters["encoder"])
         normalisation, about = loaded.normalisation, _about(config, loaded)
     mean, deviation = NORMALISATIONS[normalisation]
-    teacher = config.teacher.encoder.kind if config.teacher.is_there else None
-    return Beginning(graphdef, _first_state(config, parameters), Preprocessing(size, mean, deviation), about, teacher)
+    preprocessing = Preprocessing(size, mean, deviation)
+    return Beginning(graphdef, _first_state(config, parameters), preprocessing, about, _teacher(config, start))
 
 
 def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundle) -> Beginning:
@@ -73,8 +73,13 @@ def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundl
     parameters = jax.tree.map(jnp.asarray, start.parameters)
     how = _learning(config)
     about = f"{config.model.encoder.kind} as {config.train.start} has it, {how}"
-    teacher = config.teacher.encoder.kind if config.teacher.is_there else start.training.get("teacher")
-    return Beginning(graphdef, _first_state(config, parameters), start.preprocessing, about, teacher)
+    return Beginning(graphdef, _first_state(config, parameters), start.preprocessing, about, _teacher(config, start))
+
+
+def _teacher(config: Config, start: Bundle | None) -> str | None:
+    if config.teacher.is_there:
+        return config.teacher.encoder.kind
+    return None if start is None else start.training.get("teacher")
 
 
 def _architecture(model: ModelConfig) -> dict[str, Any]:
