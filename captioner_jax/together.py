@@ -14,7 +14,7 @@ from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.generation.consensus import by_consensus
 from captioner_jax.generation.ensemble import Ensemble, Voice
-from captioner_jax.generation.search import Found, beam_search, different, greedy, sample
+from captioner_jax.generation.search import Found, beam_search, different, greedy, sample_evenly
 from captioner_jax.generation.writing import Images
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import Parameters
@@ -62,7 +62,7 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0) -> To
         found = greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
         if consensus:
             keys = jax.random.split(jax.random.key(0), ensemble.images)
-            found = different(by_consensus(found, sample(ensemble, length, consensus, keys)), 1)
+            found = different(by_consensus(found, sample_evenly(ensemble, length, consensus, keys)), 1)
         return found
 
     return Together([one.parameters for one in bundles], sight, loss_sums, write)

@@ -4,12 +4,14 @@ All take an ensemble of decoders with their memories of B images and are meant t
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from captioner_jax.generation.arithmetic import Codes, even_codes, read_word, refreshed
 from captioner_jax.generation.constraints import Constraint, SoFar, constrained
 from captioner_jax.generation.ensemble import Ensemble
 from captioner_jax.generation.filters import Filter
@@ -57,12 +59,15 @@ class _Captions(NamedTuple):
         return self.caches[0].length
 
 
-Choose = Callable[[Float[Array, "B K V"], Int[Array, ""]], Int[Array, "B K"]]
+Carried = TypeVar("Carried")
+# Of each caption the next word, by its distribution, the place and what is carried from word to word; and that.
+Choose = Callable[[Float[Array, "B K V"], Int[Array, ""], Carried], tuple[Int[Array, "B K"], Carried]]
 
 
 def greedy(ensemble: Ensemble, length: int, constraints: Sequence[Constraint] = ()) -> Found:
     """The likeliest word at each step, until END or `length` tokens."""
-    return _one_by_one(ensemble, length, 1, constraints, lambda log_p, _: log_p.argmax(-1).astype(jnp.int32))
+    choose = lambda log_p, _, nothing: (log_p.argmax(-1).astype(jnp.int32), nothing)  # noqa: E731
+    return _one_by_one(ensemble, length, 1, constraints, choose, None)
 
 
 def sample(
@@ -78,27 +83,61 @@ def sample(
     Log-probabilities are those before the filters. What is drawn for an image follows from it and its key alone.
     """
 
-    def draw(log_p: Float[Array, "B K V"], step: Int[Array, ""]) -> Int[Array, "B K"]:
-        for filter in filters:
-            log_p = filter(log_p)
-        now = jax.vmap(jax.random.fold_in, (0, None))(keys, step)
-        return jax.vmap(jax.random.categorical)(now, log_p).astype(jnp.int32)
+    def choose(log_p: Float[Array, "B K V"], step: Int[Array, ""], nothing: None) -> tuple[Int[Array, "B K"], None]:
+        drawn = jax.vmap(jax.random.categorical)(_fold_in(keys, step), _filtered(log_p, filters))
+        return drawn.astype(jnp.int32), nothing
 
-    return _one_by_one(ensemble, length, count, constraints, draw)
+    return _one_by_one(ensemble, length, count, constraints, choose, None)
+
+
+def sample_evenly(
+    ensemble: Ensemble,
+    length: int,
+    count: int,
+    keys: Key[Array, " B"],
+    constraints: Sequence[Constraint] = (),
+    filters: Sequence[Filter] = (),
+) -> Found:
+    """As `sample`, but the captions of an image are not drawn each for itself: any beginning that one of them is likely
+    to have stands as often as is to be expected, to within two.
+
+    A mean over them varies less, and a word takes one random number, not one for each of the vocabulary.
+    """
+
+    def choose(log_p: Float[Array, "B K V"], step: Int[Array, ""], codes: Codes) -> tuple[Int[Array, "B K"], Codes]:
+        return read_word(_filtered(log_p, filters), refreshed(codes, _fold_in(keys, step + 1)))
+
+    return _one_by_one(ensemble, length, count, constraints, choose, even_codes(_fold_in(keys, 0), count))
+
+
+def _fold_in(keys: Key[Array, " B"], step: Int[ArrayLike, ""]) -> Key[Array, " B"]:
+    return jax.vmap(jax.random.fold_in, (0, None))(keys, step)
+
+
+def _filtered(log_p: Float[Array, "B K V"], filters: Sequence[Filter]) -> Float[Array, "B K V"]:
+    for filter in filters:
+        log_p = filter(log_p)
+    return log_p
 
 
 def _one_by_one(
-    ensemble: Ensemble, length: int, count: int, constraints: Sequence[Constraint], choose: Choose
+    ensemble: Ensemble,
+    length: int,
+    count: int,
+    constraints: Sequence[Constraint],
+    choose: Choose[Carried],
+    carried: Carried,
 ) -> Found:
-    """Captions that know nothing of each other, each word chosen for good."""
+    """Captions whose words are chosen for good, whatever the others' are."""
 
-    def step(state: _Captions) -> _Captions:
+    def step(state: _Captions, carried: Carried) -> tuple[_Captions, Carried]:
         log_p, caches = ensemble.next_word(state.last, state.caches)
         log_p = constrained(log_p, SoFar(state.tokens, state.written), constraints)
-        word = jnp.where(state.done, PAD, choose(log_p, state.written))
+        chosen, carried = choose(log_p, state.written, carried)
+        word = jnp.where(state.done, PAD, chosen)
         gain = jnp.take_along_axis(log_p, word[:, :, None], axis=-1)[:, :, 0]
         total = jnp.where(state.done, state.log_p, state.log_p + gain)
-        return _Captions(
+        state = _Captions(
             tokens=state.tokens.at[:, :, state.written].set(word),
             log_p=total,
             lengths=state.lengths + (~state.done).astype(jnp.int32),
@@ -106,9 +145,11 @@ def _one_by_one(
             last=word,
             caches=caches,
         )
+        return state, carried
 
     alone = ensemble.empty_caches(ensemble.images * count, 1, length)
-    end = _until_done(step, _start(jnp.zeros((ensemble.images, count)), length, alone))
+    start = _start(jnp.zeros((ensemble.images, count)), length, alone)
+    end, _ = jax.lax.while_loop(lambda now: _unfinished(now[0]), lambda now: step(*now), (start, carried))
     return Found(end.tokens, end.log_p, end.log_p)
 
 
@@ -127,7 +168,7 @@ def beam_search(
     """
     selection = selection or Best(beams)
     step = _beam_step(ensemble, constraints, normaliser, selection)
-    end = _until_done(step, _all_beams(ensemble, length, selection))
+    end = jax.lax.while_loop(_unfinished, step, _all_beams(ensemble, length, selection))
     scores = end.log_p / normaliser(end.lengths.astype(jnp.float32))
     best = jnp.argsort(-scores, axis=1)[:, :beams]
     return Found(_reorder(end.tokens, best), *(jnp.take_along_axis(x, best, axis=1) for x in (end.log_p, scores)))
@@ -204,14 +245,9 @@ def different(found: Found, count: int) -> Found:
     return Found(_reorder(found.tokens, best), log_p, scores)
 
 
-def _until_done(step: Callable[[_Captions], _Captions], start: _Captions) -> _Captions:
-    """Until every caption has ended, or come to a dead end, or filled its places."""
-    length = start.tokens.shape[-1]
-
-    def unfinished(state: _Captions) -> Bool[Array, ""]:
-        return (state.written < length) & (~state.done & jnp.isfinite(state.log_p)).any()
-
-    return jax.lax.while_loop(unfinished, step, start)
+def _unfinished(state: _Captions) -> Bool[Array, ""]:
+    """Not every caption has ended, or come to a dead end, or filled its places."""
+    return (state.written < state.tokens.shape[-1]) & (~state.done & jnp.isfinite(state.log_p)).any()
 
 
 def _start(log_p: Float[Array, "B K"], length: int, caches: list[Cache]) -> _Captions:

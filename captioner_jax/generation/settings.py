@@ -33,6 +33,7 @@ from captioner_jax.generation.search import (
     gnmt_penalty,
     length_power,
     sample,
+    sample_evenly,
 )
 from captioner_jax.generation.selection import Banks, Best, Diverse, Selection
 from captioner_jax.text.endings import BAD_ENDINGS
@@ -107,14 +108,14 @@ def make_search(asked: Generation, tokenizer: Tokenizer, length: int) -> Search:
     words, constraints = _asked_of_words(asked, tokenizer, length)
     normaliser, selection, drawn_by = _normaliser(asked), _selection(asked, tokenizer), _filters(asked)
 
-    def draw(count: int, ensemble: Ensemble, keys: Key[Array, " B"]) -> Found:
-        return sample(ensemble, words + 1, count, keys, constraints, drawn_by)
-
     def find(ensemble: Ensemble, keys: Key[Array, " B"]) -> Found:
         if asked.draws:
-            return draw(1 if asked.num_captions == 1 else DRAWN_FOR_ONE * asked.num_captions, ensemble, keys)
+            count = 1 if asked.num_captions == 1 else DRAWN_FOR_ONE * asked.num_captions
+            return sample(ensemble, words + 1, count, keys, constraints, drawn_by)
         found = beam_search(ensemble, words + 1, asked.beam, constraints, normaliser, selection)
-        return by_consensus(found, draw(asked.consensus, ensemble, keys)) if asked.consensus else found
+        if not asked.consensus:
+            return found
+        return by_consensus(found, sample_evenly(ensemble, words + 1, asked.consensus, keys, constraints, drawn_by))
 
     return lambda ensemble, keys: different(find(ensemble, keys), asked.num_captions)
 

@@ -13,7 +13,15 @@ from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.generation import constraints as c
 from captioner_jax.generation.ensemble import Ensemble, Voice, alone
 from captioner_jax.generation.filters import temperature, top_k
-from captioner_jax.generation.search import beam_search, beam_steps, gnmt_penalty, greedy, length_power, sample
+from captioner_jax.generation.search import (
+    beam_search,
+    beam_steps,
+    gnmt_penalty,
+    greedy,
+    length_power,
+    sample,
+    sample_evenly,
+)
 from captioner_jax.generation.selection import Banks, Best, Diverse
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END, PAD, START
@@ -145,15 +153,20 @@ def test_what_comes_to_a_dead_end_is_told_apart(captioner, images):
         greedy(one, T, nothing),
         beam_search(one, T, 2, nothing),
         sample(one, T, 2, KEYS, nothing),
+        sample_evenly(one, T, 2, KEYS, nothing),
     ):
         assert np.isneginf(found.scores).all()
 
 
+drawn_either_way = pytest.mark.parametrize("draw", [sample, sample_evenly])
+
+
+@drawn_either_way
 @pytest.mark.parametrize("filtered", [False, True])
-def test_captions_are_drawn_as_often_as_they_are_likely(captioner, images, filtered):
+def test_captions_are_drawn_as_often_as_they_are_likely(captioner, images, filtered, draw):
     captions, count = every_caption(), 6000
     filters = [temperature(2.0), top_k(2)] if filtered else []
-    found = sample(ensemble(captioner, images), T, count, KEYS, filters=filters)
+    found = draw(ensemble(captioner, images), T, count, KEYS, filters=filters)
     for i in range(2):
         log_p = log_probabilities(captioner, images[i], captions)
         p = two_likeliest(captioner, images[i], captions) if filtered else np.exp(log_p)
@@ -183,17 +196,19 @@ def two_likeliest(captioner, image, captions):
     return np.where(captions != PAD, of_words, 1).prod(1)
 
 
-def test_a_key_draws_the_same_again_and_another_key_something_else(captioner, images):
+@drawn_either_way
+def test_a_key_draws_the_same_again_and_another_key_something_else(captioner, images, draw):
     one = ensemble(captioner, images)
     other = jax.random.split(jax.random.key(1), 2)
-    first, again, other = (sample(one, T, 50, keys).tokens for keys in (KEYS, KEYS, other))
+    first, again, other = (draw(one, T, 50, keys).tokens for keys in (KEYS, KEYS, other))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
 
-def test_what_is_drawn_for_an_image_follows_from_it_and_its_key_alone(captioner, images):
-    together = sample(ensemble(captioner, images), T, 50, KEYS).tokens
-    apart = [sample(ensemble(captioner, images[i : i + 1]), T, 50, KEYS[i : i + 1]).tokens for i in (1, 0)]
+@drawn_either_way
+def test_what_is_drawn_for_an_image_follows_from_it_and_its_key_alone(captioner, images, draw):
+    together = draw(ensemble(captioner, images), T, 50, KEYS).tokens
+    apart = [draw(ensemble(captioner, images[i : i + 1]), T, 50, KEYS[i : i + 1]).tokens for i in (1, 0)]
     np.testing.assert_array_equal(together, np.concatenate(apart[::-1]))
 
 
