@@ -1,5 +1,7 @@
 """Every shape and type of the package is checked while the tests run; promotion of types and ranks is an error."""
 
+import os
+
 import jax
 import jaxtyping
 import pytest
@@ -9,7 +11,9 @@ pytest_plugins = ["tests.browser"]
 jaxtyping.install_import_hook("captioner_jax", "beartype.beartype")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_disable_most_optimizations", True)  # small programs take longer to compile than to run
+# Small programs take longer to compile than to run: here, and in the processes that tests start.
+jax.config.update("jax_disable_most_optimizations", True)
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 
 
 @pytest.fixture

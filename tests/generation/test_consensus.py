@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from captioner_jax.evaluation.cider import DocumentFrequencies, cider_d
-from captioner_jax.generation.consensus import by_consensus
+from captioner_jax.generation import consensus
 from captioner_jax.generation.search import Found, beam_search, sample
 from captioner_jax.text.special import END, PAD
 from tests.generation.test_search import T, ensemble, every_caption, log_probabilities, make
 
+by_consensus = jax.jit(consensus.by_consensus)
 RANKS = {str(END): 1} | {str(token): token - 3 for token in range(4, 9)}  # which all divide 60
 ZIPF = DocumentFrequencies(
     60**4,

@@ -4,6 +4,7 @@ They are forked from a process that has imported everything and computed nothing
 run.
 """
 
+import functools
 import json
 import multiprocessing
 import os
@@ -65,6 +66,8 @@ def _train(arguments: list[str], devices: int, environment: dict[str, str], cach
     os.environ.update(environment)
     for stream, file in ((sys.stdout, out), (sys.stderr, err)):
         os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream.fileno())
+    # That another is gone is seen in its connections or, where nothing is being sent, in this time; else 100 s.
+    jax.distributed.initialize = functools.partial(jax.distributed.initialize, heartbeat_timeout_seconds=20)
     jax.config.update("jax_num_cpu_devices", devices)
     jax.config.update("jax_compilation_cache_dir", str(cache))
     sys.exit(train.main(arguments))
