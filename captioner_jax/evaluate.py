@@ -1,7 +1,7 @@
 """Scores captions, without Java.
 
 python -m captioner_jax.evaluate CAPTIONER [--ensemble OTHER ...] --data.path FOLDER [--split test] [--beam 5]
-                                 [--consensus 100] [--output FOLDER]
+                                 [--consensus 30] [--output FOLDER]
 python -m captioner_jax.evaluate score RESULTS.json ANNOTATIONS.json [--output FILE.json]
 
 The first writes captions of a split's images and scores them; the second scores anybody's, in COCO's files.
