@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-# Words whose shares are summed at once: the sum up to each of V words is that of whole blocks and of some in one block.
+# A number is looked for among the shares of blocks of so many words, then among those of one block's words: two short
+# running sums in place of a long one.
 BLOCK = 64
 
 

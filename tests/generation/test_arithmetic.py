@@ -21,7 +21,7 @@ def some_log_p(vocabulary, forbidden=0.3):
 
 
 def everywhere():
-    """Numbers a whole grid of them, each halfway between its neighbours."""
+    """A grid of numbers, with a width that words have narrowed before."""
     at = (np.arange(N) + 0.5) / N
     return Codes(jnp.asarray(at, jnp.float32), jnp.full(N, 0.5))
 

@@ -67,5 +67,4 @@ def test_neighbours_share_their_nouns(encoder, file):
         eye = make_eye(config.model.encoder, beginning.graphdef, parameters, beginning.preprocessing)
         cells = np.concatenate([np.asarray(eye.glance(batch)) for batch in pixels])
         found.append(shared(cells.mean((1, 2)), nouns))
-    print(found)
     assert found[0] > 1.6 * found[1]  # 0.31 and 0.15, 0.34 and 0.12
