@@ -31,3 +31,18 @@ def compiled_once(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", cache)
         yield
+
+
+@pytest.fixture
+def shallow(monkeypatch):
+    """The published networks with as few blocks a stage as show what a test is about: they compile in half the time."""
+    from captioner_jax.bundle import abstract  # only now, that its types are checked
+    from captioner_jax.model import densenet, resnet
+
+    for kind in densenet.LAYERS:
+        monkeypatch.setitem(densenet.LAYERS, kind, (2, 2, 2, 2))
+    for kind in resnet.BLOCKS:
+        monkeypatch.setitem(resnet.BLOCKS, kind, (1, 1, 1, 1))
+    abstract.cache_clear()
+    yield
+    abstract.cache_clear()

@@ -14,7 +14,7 @@ from captioner_jax.pretrained.load import Loaded, load_into
 
 
 def with_published(config: EncoderConfig, encoder: dict[Any, Any]) -> tuple[dict[Any, Any], Loaded]:
-    """The encoder's variables with those of `config.weights` in their places, and what is to be said of these.
+    """The encoder's variables, or their shapes, with those of `config.weights` in their places; what to say of these.
 
     Raises UserError where they cannot be had or are of another encoder.
     """
@@ -23,5 +23,5 @@ def with_published(config: EncoderConfig, encoder: dict[Any, Any]) -> tuple[dict
     own = flat(encoder)
     shapes = [{name: leaf.shape for name, leaf in some.items()} for some in (own, flat(complete))]
     loaded = load_into(config, *shapes)
-    leaves = [jnp.asarray(loaded.arrays.get(name, leaf)) for name, leaf in own.items()]
+    leaves = [jnp.asarray(loaded.arrays[name]) if name in loaded.arrays else leaf for name, leaf in own.items()]
     return jax.tree.unflatten(jax.tree.structure(encoder), leaves), loaded

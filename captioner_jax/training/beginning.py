@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jaxtyping import Array
 
-from captioner_jax.bundle import Bundle
+from captioner_jax.bundle import Bundle, abstract
 from captioner_jax.config import Config, EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
@@ -40,24 +41,48 @@ def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Begin
     Raises UserError where the configuration contradicts itself, and where published weights or `start` do not fit it.
     """
     _check(config)
+    size = config.data.image_size
     try:
-        captioner = Captioner(config.model, vocabulary, rngs=nnx.Rngs(config.train.seed))
-        size = config.data.image_size
-        jax.eval_shape(captioner.see, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+        graphdef, shapes = abstract(config.model, vocabulary)
+        see = lambda p, x: nnx.merge(graphdef, p).see(x)  # noqa: E731
+        jax.eval_shape(see, shapes, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
     except ValueError as error:
         raise UserError(f"model: {error}") from error
-    graphdef, variables = nnx.split(captioner)
-    parameters = nnx.to_pure_dict(variables)
     if start is not None:
         return _begin_again(config, graphdef, start)
     encoder, normalisation = config.model.encoder, config.model.encoder.normalisation or "imagenet"
     about = f"{encoder.kind} from scratch"
-    if encoder.weights is not None:
-        parameters["encoder"], loaded = with_published(encoder, parameters["encoder"])
+    if encoder.weights is None:
+        parameters = _random(config, vocabulary)
+    else:
+        published, loaded = with_published(encoder, shapes["encoder"])
         normalisation, about = loaded.normalisation, _about(config, loaded)
+        parameters = _with_random(shapes | {"encoder": published}, config, vocabulary)
     mean, deviation = NORMALISATIONS[normalisation]
     preprocessing = Preprocessing(size, mean, deviation)
     return Beginning(graphdef, _first_state(config, parameters), preprocessing, about, _teacher(config, start))
+
+
+def _random(config: Config, vocabulary: int) -> dict[Any, Any]:
+    captioner = Captioner(config.model, vocabulary, rngs=nnx.Rngs(config.train.seed))
+    return nnx.to_pure_dict(nnx.state(captioner))
+
+
+def _with_random(parameters: dict[Any, Any], config: Config, vocabulary: int) -> dict[Any, Any]:
+    """With what a captioner from scratch has there wherever they are only shapes.
+
+    Inside one program, where what nobody asks for is not drawn: hundreds of layers take half a minute.
+    """
+    is_shape = lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct)  # noqa: E731
+    leaves, structure = jax.tree.flatten(parameters)
+
+    @jax.jit
+    def drawn() -> list[Array]:
+        random = jax.tree.leaves(_random(config, vocabulary))
+        return [new for new, leaf in zip(random, leaves, strict=True) if is_shape(leaf)]
+
+    absent = iter(drawn())
+    return jax.tree.unflatten(structure, [next(absent) if is_shape(leaf) else leaf for leaf in leaves])
 
 
 def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundle) -> Beginning:

@@ -41,6 +41,7 @@ def test_the_alternatives_are_the_likeliest_first(cross, photograph):
             np.testing.assert_allclose(considered[0].probability, p, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize("kind", ["resnet18", "vgg11_bn", "densenet121", "vit_s16", "clip_b32"])
 def test_every_family_of_encoders_is_explained(kind, photograph):
     told = Captioner(untrained(encoder=EncoderConfig(kind, ends_after=1), image_size=32)).explain(photograph)

@@ -12,6 +12,7 @@ from captioner_jax.config import EncoderConfig
 from captioner_jax.model.encoder import make_encoder
 from captioner_jax.model.names import stage_of
 
+pytestmark = pytest.mark.usefixtures("shallow")
 SMALL = {
     "resnet18": EncoderConfig("resnet18", ends_after=3),
     "vgg11": EncoderConfig("vgg11", ends_after=3),

@@ -1,6 +1,7 @@
 """A captioner before its first step: published weights in their place, contradictions refused."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -53,6 +54,14 @@ def test_weights_are_in_their_place_and_the_rest_is_random(weights):
     other = begin(config({"encoder_frozen": True, "seed": 1}, weights=weights), 9).state.parameters
     same = np.array_equal(other["into_memory"]["kernel"], beginning.state.parameters["into_memory"]["kernel"])
     assert not same
+
+
+def test_what_is_not_published_is_what_a_captioner_from_scratch_has(weights):
+    """But for its last bit, since it is drawn inside a program, and without the rest."""
+    published, scratch = (begin(config(ends_after=2, weights=file), 9).state.parameters for file in (weights, None))
+    published["encoder"]["convolutions"].pop(0)
+    scratch["encoder"]["convolutions"].pop(0)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=0), published, scratch)
 
 
 def test_another_normalisation_may_be_asked_for(weights):
