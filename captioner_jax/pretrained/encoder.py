@@ -18,10 +18,15 @@ def with_published(config: EncoderConfig, encoder: dict[Any, Any]) -> tuple[dict
 
     Raises UserError where they cannot be had or are of another encoder.
     """
-    whole = dataclasses.replace(config, ends_after=None)
-    complete = nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: make_encoder(whole, rngs=nnx.Rngs(0)))))
     own = flat(encoder)
-    shapes = [{name: leaf.shape for name, leaf in some.items()} for some in (own, flat(complete))]
+    complete = own if config.ends_after is None else _complete(config)
+    shapes = [{name: leaf.shape for name, leaf in some.items()} for some in (own, complete)]
     loaded = load_into(config, *shapes)
     leaves = [jnp.asarray(loaded.arrays[name]) if name in loaded.arrays else leaf for name, leaf in own.items()]
     return jax.tree.unflatten(jax.tree.structure(encoder), leaves), loaded
+
+
+def _complete(config: EncoderConfig) -> dict[str, Any]:
+    """The variables of all stages, as shapes."""
+    whole = dataclasses.replace(config, ends_after=None)
+    return flat(nnx.to_pure_dict(nnx.state(nnx.eval_shape(lambda: make_encoder(whole, rngs=nnx.Rngs(0))))))
