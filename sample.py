@@ -105,9 +105,11 @@ def main(arguments: list[str]) -> int:
     leave_out_absent_tpus()
     keep_compiled()
     captioner = Captioner.load(*options.captioner)
+    captioner.check(asked)
     if options.serve:
         serve(captioner, asked, options)
         return 0
+    pictures = iter(()) if options.watch is not None else named(options)
     with ExitStack() as open_files:
         out, done = sys.stdout, frozenset[str]()
         if options.output is not None:
@@ -118,11 +120,11 @@ def main(arguments: list[str]) -> int:
         where = str(options.output or "standard output")
         results = Results(out, where, options.format, options.places, options.force)
         if options.shown:
-            show(captioner, asked, options, results)
+            show(captioner, asked, options, pictures, results)
         elif options.watch is not None:
             watch(options.watch, captioner, asked, options, done, results)
         else:
-            caption(captioner, asked, options, done, results)
+            caption(captioner, asked, options, pictures, done, results)
         for line in results.summary():
             print(line, file=sys.stderr)
         return 1 if results.without else 0
@@ -149,15 +151,20 @@ def check(options: Options) -> None:
         raise UserError("--resume keeps what is written, --force does not: take one of them")
 
 
-def caption(captioner: Captioner, asked: Generation, options: Options, done: frozenset[str], results: Results) -> None:
-    """Tells the captions of all images that are not done."""
-    images = remaining(named(options), options, done)
+def caption(
+    captioner: Captioner,
+    asked: Generation,
+    options: Options,
+    pictures: Iterator[Path | Address],
+    done: frozenset[str],
+    results: Results,
+) -> None:
+    """Tells the captions of all pictures that are not done."""
+    images = remaining(pictures, options, done)
     first = list(itertools.islice(images, 2))
     if not first:
-        if options.resume and next(named(options), None) is not None:
-            print("nothing is left to do", file=sys.stderr)
-            return
-        raise no_images(options)
+        print("nothing is left to do", file=sys.stderr)
+        return
     counted = None if STDIN in options.images else sum(1 for _ in remaining(named(options), options, done))
     shown = captioner.stream(itertools.chain(first, images), asked, min(BATCH, len(first)), reader(options))
     # Lines of captions on a terminal show how far it is.
@@ -166,11 +173,15 @@ def caption(captioner: Captioner, asked: Generation, options: Options, done: fro
         results.add(picture, captions)
 
 
-def show(captioner: Captioner, asked: Generation, options: Options, results: Results) -> None:
+def show(
+    captioner: Captioner,
+    asked: Generation,
+    options: Options,
+    pictures: Iterator[Path | Address],
+    results: Results,
+) -> None:
     """Tells the caption of the one image, and writes the files that show how it came about."""
-    images = list(itertools.islice(named(options), 2))
-    if not images:
-        raise no_images(options)
+    images = list(itertools.islice(pictures, 2))
     if len(images) > 1:
         raise UserError(f"--attention and --explore show one image, and there are more in {options.images[0]}")
     (image,) = images
@@ -219,13 +230,12 @@ def reader(options: Options) -> Callable[[Path | Address], Path | bytes]:
 
 
 def named(options: Options) -> Iterator[Path | Address]:
-    """All pictures that are named."""
-    return find(options.images, options.recursive, sys.stdin)
-
-
-def no_images(options: Options) -> UserError:
-    """For where none is named."""
-    return UserError(f"no images in {', '.join(options.images)}")
+    """All pictures that are named. Raises UserError where there is none."""
+    found = find(options.images, options.recursive, sys.stdin)
+    first = next(found, None)
+    if first is None:
+        raise UserError(f"no images in {', '.join(options.images)}")
+    return itertools.chain([first], found)
 
 
 def remaining(pictures: Iterable[Named], options: Options, done: frozenset[str]) -> Iterator[Named]:
@@ -236,13 +246,22 @@ def remaining(pictures: Iterable[Named], options: Options, done: frozenset[str])
         elif options.output is not None:
             if str(picture) not in done:
                 yield picture
-        elif isinstance(picture, Address) or not all(place.has(picture) for place in options.places):
+        elif isinstance(picture, Address) or not all(is_kept(picture, place) for place in options.places):
             yield picture
+
+
+def is_kept(picture: Path, place: Place) -> bool:
+    """Is there a caption already? What cannot be looked at has none; what is wrong with it is told in its turn."""
+    try:
+        return place.has(picture)
+    except (OSError, ValueError):
+        return False
 
 
 if __name__ == "__main__":
     gc.freeze()  # what is imported stays, and is never looked through
     gc.enable()
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8
     sys.exit(main(sys.argv[1:]))

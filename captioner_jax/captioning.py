@@ -42,6 +42,9 @@ Square = UInt8[np.ndarray, "Y X 3"]
 """What the model sees of a picture."""
 # Images at a time.
 BATCH = 16
+GIBIBYTE = 2**30
+# Of a file that is read: more than the most pixels that are taken have in any format.
+LARGEST = 2 * GIBIBYTE
 # Tokens told beside each that was written.
 ALTERNATIVES = 6
 
@@ -81,6 +84,10 @@ class Captioner:
         together.
         """
         return cls(*(bundle.load(bundle.found(str(one))) for one in directories or [bundle.RELEASED]))
+
+    def check(self, asked: Generation) -> None:
+        """Raises UserError for what contradicts itself, and for words that the captioner does not know."""
+        self._compiled(asked)
 
     def caption(self, pictures: Picture | Sequence[Picture], **asked: Any) -> list[str]:
         """The best caption of each picture; as `captions`."""
@@ -155,7 +162,8 @@ class Captioner:
         write, parameters = self._compiled(asked), [model.parameters for model in self._models]
         square = lambda picture: _square(picture, read, self.image_size)  # noqa: E731
         ahead: tuple[_Batch, Found] | None = None
-        with ThreadPoolExecutor() as pool:
+        pool = ThreadPoolExecutor()
+        try:
             for batch in _decoded(pictures, batch_size, square, pool):
                 pixels = batch.pixels(batch_size, self.image_size)
                 found = write(parameters, pixels, image_keys(asked.seed, _numbers(pixels)))
@@ -164,6 +172,8 @@ class Captioner:
                 ahead = batch, found
             if ahead is not None:
                 yield from self._told(*ahead)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)  # a caller that leaves off waits for no picture
 
     def _compiled(self, asked: Generation) -> Callable[..., Found]:
         """The search that is asked for, compiled once whatever the seed: its keys are an argument."""
@@ -278,11 +288,17 @@ def _square(asked: Any, read: Callable[[Any], Picture], size: int) -> Square | I
             case bytes():
                 return to_square(open_image(picture, size), size)
             case _:
-                return to_square(open_image(Path(picture).read_bytes(), size), size)
+                return to_square(open_image(_content(Path(picture)), size), size)
     except ImageError as error:
         return error
     except OSError as error:
         return ImageError(error.strerror or str(error))
+
+
+def _content(file: Path) -> bytes:
+    if file.stat().st_size > LARGEST:
+        raise ImageError(f"more than {LARGEST // GIBIBYTE} GiB")
+    return file.read_bytes()
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:

@@ -42,6 +42,7 @@ from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.text.special import END
 
 FORMAT = 1
+MANIFEST = "export.json"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Plain pairs of keys and values, as others know them.
 Memory = list[tuple[Float[Array, "B N S H"], Float[Array, "B N S H"]]]
@@ -105,7 +106,7 @@ def write(captioner: Bundle, asked: Generation, platforms: Sequence[str], output
                 "scores": captioner.scores,
                 "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())},
             }
-            (folder / "export.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"{output}: {error.strerror or error}") from error
 
@@ -152,6 +153,8 @@ def _output(options: Options) -> Path:
     output = options.output or Path(options.captioner).absolute().with_name("export")
     if output.exists() and not options.force:
         raise UserError(f"{output} is there already: --force writes it anew")
+    if output.exists() and not (output / MANIFEST).is_file():
+        raise UserError(f"{output} is there already and is no export: name another folder")
     return output
 
 

@@ -40,5 +40,5 @@ def fetch(address: Address) -> bytes:
             return bytes(received)
     except requests.ConnectionError as error:
         raise ImageError("the server cannot be reached") from error
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # urllib3 has errors of its own for odd addresses
         raise ImageError(f"could not be fetched: {error}") from error

@@ -14,13 +14,19 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_bytes_whole(path: Path, content: bytes) -> None:
-    """The same of any file."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    """The same of any file; a link stays one."""
+    path = path.resolve()
+    partial = beside(path)
     try:
         partial.write_bytes(content)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def beside(path: Path) -> Path:
+    """A name for what is to take the place of a file, not too long where the file's is as long as may be."""
+    return path.with_name(f"{path.name[:40]}.{os.getpid()}.partial")
 
 
 @contextlib.contextmanager

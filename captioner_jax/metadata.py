@@ -3,13 +3,13 @@
 XMP dc:description and IPTC's alternative text, and EXIF's ImageDescription, by Exiv2.
 """
 
-import os
 import shutil
 from pathlib import Path
 from types import ModuleType
 
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError
+from captioner_jax.files import beside
 
 XMP = ("Xmp.dc.description", "Xmp.iptc.AltTextAccessibility")
 EXIF = "Exif.Image.ImageDescription"
@@ -32,7 +32,8 @@ def describe(image: Path, caption: str) -> None:
     Raises ImageError where this kind of file takes none, or it cannot be written.
     """
     exiv2 = _exiv2()
-    partial = image.with_name(f"{image.name}.{os.getpid()}.partial")
+    image = image.resolve()  # a link stays one
+    partial = beside(image)
     try:
         shutil.copy2(image, partial)
         with exiv2.Image(str(partial)) as file:
@@ -46,8 +47,8 @@ def describe(image: Path, caption: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Without the file's name, with which Exiv2 begins."""
-    return str(error).rpartition(": ")[2]
+    """Without the file's name, with which Exiv2 begins and the system ends."""
+    return getattr(error, "strerror", None) or str(error).rpartition(": ")[2]
 
 
 def _exiv2() -> ModuleType:

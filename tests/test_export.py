@@ -153,6 +153,11 @@ def test_nothing_is_written_over_unasked(saved, tmp_path, capsys):
     assert f"{folder} is there already: --force" in capsys.readouterr().err
     assert export.main([*asked, "--force", "--platforms", "tpu"]) == 0
     assert json.loads((folder / "export.json").read_text())["platforms"] == ["tpu"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    assert export.main([*asked, "--force", "--output", str(tmp_path / "mine")]) == 1
+    assert "mine is there already and is no export" in capsys.readouterr().err
+    assert (tmp_path / "mine" / "thesis.txt").exists()
     assert export.main(["hf://owner/name"]) == 1
     assert "name a folder by --output" in capsys.readouterr().err
     assert export.main([str(tmp_path / "nobody"), "--output", str(tmp_path / "x")]) == 1

@@ -57,6 +57,8 @@ def test_no_server_and_no_address_are_said():
         fetch(Address("http://127.0.0.1:9/picture.jpg"))
     with pytest.raises(ImageError, match="could not be fetched"):
         fetch(Address("http://"))
+    with pytest.raises(ImageError, match="could not be fetched"):
+        fetch(Address("https://example..org/dog.jpg"))
 
 
 def test_more_than_a_picture_is_refused(server, monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from captioner_jax.files import whole_folder
+from captioner_jax.files import whole_folder, write_whole
 
 
 @pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
@@ -22,3 +22,16 @@ def test_a_folder_stays_where_another_cannot_take_its_place(tmp_path, monkeypatc
     with pytest.raises(kind), whole_folder(tmp_path / "mine") as folder:
         (folder / "new").touch()
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["mine", "mine/old"]
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "link").symlink_to("file")
+    for text in ("one", "another"):
+        write_whole(tmp_path / "link", text)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "file").read_text() == text
+
+
+def test_a_name_may_be_as_long_as_may_be(tmp_path):
+    write_whole(tmp_path / ("狗" * 85), "dog")
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["dog"]

@@ -1,5 +1,7 @@
 """A description goes into an image file, is read by others, and changes nothing else."""
 
+import errno
+import shutil
 import xml.etree.ElementTree as ET
 
 import numpy as np
@@ -71,6 +73,23 @@ def test_a_kind_that_takes_none_is_said_and_left_as_it_was(tmp_path, name):
         describe(file, CAPTION)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_link_stays_one(tmp_path):
+    (tmp_path / "a.png").write_bytes(encoded(noise()))
+    (tmp_path / "link.png").symlink_to("a.png")
+    describe(tmp_path / "link.png", CAPTION)
+    assert (tmp_path / "link.png").is_symlink()
+    assert is_described(tmp_path / "a.png")
+
+
+def test_why_it_cannot_be_written_is_said(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(errno.EACCES, "Permission denied", str(target))
+
+    monkeypatch.setattr(shutil, "copy2", refuse)
+    with pytest.raises(ImageError, match=r"cannot be written: Permission denied$"):
+        describe(tmp_path / "a.png", CAPTION)
 
 
 def test_what_is_no_image_is_said(tmp_path):

@@ -16,7 +16,7 @@ import sample
 from captioner_jax import bundle
 from captioner_jax.captioning import Caption
 from captioner_jax.data.images import ImageError
-from captioner_jax.errors import for_people
+from captioner_jax.errors import UserError, for_people
 from captioner_jax.fetching import Address
 from captioner_jax.listing import arrivals, find
 from captioner_jax.results import lines_of, sidecar
@@ -33,6 +33,10 @@ class Fake:
 
     def __init__(self):
         self.asked = []
+
+    def check(self, asked):
+        if asked.prefix:
+            raise UserError("does not know that")
 
     def stream(self, pictures, asked, batch_size, read=lambda picture: picture):
         for path in pictures:
@@ -91,6 +95,12 @@ def test_a_name_in_a_folder_that_may_not_be_entered_is_told_with_the_others(phot
 
     monkeypatch.setattr(os, "stat", refused)
     assert [str(path) for path in find(["photos/a.png"], False, [])] == ["photos/a.png"]
+
+
+def test_what_is_no_picture_in_a_folder_is_left_alone(photos):
+    for name in ("features.h5", "film.mpg", "ticket.pdf"):
+        (photos / name).touch()
+    assert {path.suffix.lower() for path in find([str(photos)], recursive=True, stdin=[])} == {".png"}
 
 
 def test_names_in_a_list_may_end_with_zeros(photos):
@@ -211,6 +221,16 @@ def test_descriptions_are_written_and_kept(photos, captioner, capsys):
     assert description("a.png") == "a picture of a.png"
 
 
+def test_what_was_without_a_description_before_is_told_again(photos, captioner, capsys):
+    pytest.importorskip("pyexiv2", reason="descriptions need the extra `metadata`")
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8 and no more")
+    for more in ([], ["--resume"]):
+        captioner.asked.clear()
+        assert run(photos, "--write-descriptions", *more) == 1
+        assert "bad.jpg: its description cannot be read" in capsys.readouterr().err
+    assert captioner.asked == ["bad.jpg"]
+
+
 def test_a_kind_that_takes_no_description_is_named_and_captioned(photos, captioner, capsys):
     pytest.importorskip("pyexiv2", reason="descriptions need the extra `metadata`")
     (photos / "moving.gif").write_bytes(encoded(picture(), "GIF"))
@@ -264,6 +284,18 @@ def test_an_output_is_not_written_over_unasked(photos, captioner, tmp_path, caps
     assert out.read_text().startswith(f"{photos}/a.png: a picture of a.png\n")
 
 
+@pytest.mark.parametrize("mistake", [["--prefix", "zzz"], ["photos/none"]])
+def test_a_request_that_is_refused_leaves_an_output_as_it_was(mistake, photos, captioner, tmp_path, capsys):
+    (photos / "none").mkdir()
+    pictures = [] if mistake == ["photos/none"] else [photos]
+    out = tmp_path / "captions"
+    assert run(*pictures, *mistake, "--output", out) == 1
+    assert not out.exists()
+    out.write_text("dear\n")
+    assert run(*pictures, *mistake, "--output", out, "--force") == 1
+    assert out.read_text() == "dear\n"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_full_disk_is_an_error_in_words(photos, captioner, capsys):
     assert run(photos, "--output", "/dev/full", "--force") == 1
@@ -299,7 +331,7 @@ sys.exit(main([]))
     assert program.returncode == 141
 
 
-def test_files_beside_images_are_written_and_kept(photos, captioner, capsys):
+def test_files_beside_images_are_written_and_kept(photos, captioner, monkeypatch, capsys):
     sidecar(photos / "a.png").write_text("mine\n")
     assert run(photos, "--write-sidecars") == 0
     assert (photos / "a.txt").read_text() == "mine\n"
@@ -310,6 +342,9 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, capsys):
     assert run(photos, "--write-sidecars", "--resume") == 0
     assert captioner.asked == ["b c.png"]
     assert run(photos, "--write-sidecars", "--resume") == 0
+    assert "nothing is left to do" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", iter([f"{photos}/a.png\n"]))
+    assert run("-", "--write-sidecars", "--resume") == 0
     assert "nothing is left to do" in capsys.readouterr().err
     assert run(photos, "--write-sidecars", "--force") == 0
     assert (photos / "a.txt").read_text().startswith("a picture of a.png")

@@ -11,6 +11,10 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageOps
 
+# Pillow warns at half the size that it refuses, and of odd EXIF data: here once, since what silences a block silences
+# other threads, too. Whoever wants to be warned is heard first.
+warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
+
 # Mean and standard deviation of ImageNet's pixels in [0,1], the field's usual choice for photographs.
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -54,17 +58,15 @@ def upright(image: Image.Image) -> Image.Image:
 def _refusing() -> Iterator[None]:
     """Makes ImageErrors of what Pillow raises."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow warns at half the size that it refuses, and of odd EXIF data
-            yield
+        yield
     except Image.DecompressionBombError as error:
         raise ImageError("the image has more than 179 million pixels") from error
     except Image.UnidentifiedImageError as error:
         raise ImageError("not an image, or of a kind that Pillow cannot read") from error
     except NotImplementedError as error:
         raise ImageError(f"of a kind that Pillow cannot read: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError) as error:  # Pillow's, for damaged files
-        raise ImageError(f"the image is damaged: {error}") from error
+    except Exception as error:  # of whatever kind: Pillow has many for damaged files
+        raise ImageError(f"the image is damaged: {error or type(error).__name__}") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -170,7 +170,8 @@ def _constraints(asked: Generation, tokenizer: Tokenizer, words: int) -> list[Co
     constraints += [banned([_word(tokenizer, word, "banned") for word in asked.banned])] if asked.banned else []
     constraints += [no_repeated(asked.no_repeat_ngram)] if asked.no_repeat_ngram else []
     constraints += [repeats_cost(asked.repetition_penalty)] if asked.repetition_penalty > 1 else []
-    bad = [ids[0] for ids in tokenizer.encode_all(sorted(BAD_ENDINGS)) if len(ids) == 1 and ids[0] != UNKNOWN]
+    endings = [f" {word}" for word in sorted(BAD_ENDINGS)]  # as they stand in a caption, where pairs of bytes are meant
+    bad = [ids[0] for ids in tokenizer.encode_all(endings) if len(ids) == 1 and ids[0] != UNKNOWN]
     constraints += [does_not_end_with(bad, words)] if asked.good_ending and bad else []
     return constraints
 
@@ -200,7 +201,9 @@ def _known(tokenizer: Tokenizer, text: str, asked: str) -> list[int]:
 
 
 def _word(tokenizer: Tokenizer, word: str, asked: str) -> int:
-    """The id of one word."""
+    """The id of one word. Raises UserError where it is none or several, or words are written in pieces."""
+    if not tokenizer.by_words:
+        raise UserError(f"{asked} takes a captioner that writes whole words, and this one writes pairs of bytes")
     ids = _known(tokenizer, word, asked)
     if len(ids) > 1:
         raise UserError(f"{asked}: {word!r} is {len(ids)} tokens of this captioner's, and may only be one")

@@ -1,6 +1,9 @@
 """Whatever Pillow opens becomes an upright RGB square; whatever it does not is refused in words."""
 
 import io
+import struct
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import jax.numpy as jnp
 import numpy as np
@@ -50,6 +53,22 @@ def test_exif_orientation_is_followed():
     assert turned.shape == (20, 10, 3)
     assert turned[:, 6:].min() == 255
     assert turned[:, :4].max() == 0
+
+
+def test_what_breaks_pillow_is_an_image_that_cannot_be_used():
+    """It turns this picture, and cannot write a width that is told as text."""
+    tag = lambda number, kind, value: struct.pack("<HHI", number, kind, 1) + value
+    turned, width = tag(274, 3, struct.pack("<HH", 6, 0)), tag(257, 2, b"7\0\0\0")
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0" + width + turned + bytes(4)
+    with pytest.raises(ImageError, match="the image is damaged"):
+        open_image(encoded(picture(RED), "JPEG", exif=exif), 16)
+
+
+def test_warnings_of_others_stay_as_they_are():
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda data: open_image(data, 16), [encoded(picture(RED), "JPEG")] * 64))
+    assert warnings.filters == before
 
 
 def test_the_first_frame_of_an_animation():

@@ -11,7 +11,8 @@ from captioner_jax.errors import UserError
 from captioner_jax.generation.settings import Generation, make_search
 from captioner_jax.generation.writing import Untrained, make_asked_writer
 from captioner_jax.model.captioner import Captioner
-from captioner_jax.text.tokenizer import train_words
+from captioner_jax.text.special import END
+from captioner_jax.text.tokenizer import train_bpe, train_words
 
 TOKENIZER = train_words(["a photo of the red dog with one ball", "two dogs run and run on grass"], 1)
 MODEL = ModelConfig(width=16, heads=2, feed_forward=32, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)))
@@ -91,3 +92,27 @@ def test_a_good_ending_is_a_choice():
 def test_what_cannot_be_had_is_refused(asked, message):
     with pytest.raises(UserError, match=message):
         make_search(asked, TOKENIZER, 8)
+
+
+def test_pairs_of_bytes_end_well_and_are_asked_for_no_words():
+    """Inside a caption "the" has a space before it, which belongs to the token."""
+    tokenizer = train_bpe(["a dog on the grass", "the dog on a ball"] * 3, 300)
+    (the,) = tokenizer.encode_all([" the"])[0]
+    prefix = tokenizer.encode_all(["a dog on the"])[0]
+    graphdef, variables = nnx.split(Captioner(MODEL, len(tokenizer), rngs=nnx.Rngs(3)))
+    images = np.random.default_rng(0).integers(0, 255, (1, 16, 16, 3), dtype=np.uint8)
+    assert prefix[-1] == the
+
+    def follow(**asked):
+        """All that may come after the prefix, where there is room for one token more."""
+        asked = Generation(beam=len(tokenizer), num_captions=len(tokenizer), prefix="a dog on the", **asked)
+        search = make_search(asked, tokenizer, len(prefix) + 2)
+        write = make_asked_writer([Untrained(graphdef, Preprocessing(16))], search)
+        found = write([nnx.to_pure_dict(variables)], images, jax.random.split(jax.random.key(0), 1))
+        return set(np.asarray(found.tokens)[0, np.isfinite(found.scores[0]), len(prefix)].tolist())
+
+    assert END in follow(good_ending=False)
+    assert END not in follow()
+    for asked in ({"banned": ("dog",)}, {"must_say": ("dog",)}):
+        with pytest.raises(UserError, match="takes a captioner that writes whole words"):
+            make_search(Generation(**asked), tokenizer, 8)
