@@ -27,6 +27,7 @@ from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import Config, Resumption, from_command_line
 from captioner_jax.data.features import load_features, make_eye
 from captioner_jax.data.load import load
+from captioner_jax.data.pictures import training_pictures
 from captioner_jax.data.pipeline import check_batches, training_batches
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.data.told import Told
@@ -85,16 +86,19 @@ def run(config: Config, resumption: Resumption) -> int:
     tokenizer = Tokenizer.train(captions, config.data) if start is None else start.tokenizer
     told = Told.of(captions, tokenizer)
     check_batches(data.train, config.data, config.train)
-    check_best(data.validation["validation"], config.evaluation.best)
+    check_best(data.validation["validation"], config.evaluation)
     placement = make_placement(config)
     beginning = begin(config, len(tokenizer), start)
     teacher = make_teacher(config)
     goal = objective(config, data.train, tokenizer)
     with Checkpoints(config) as checkpoints:
+        checkpoints.check_data(captions, tokenizer, may_differ=resumption.allow_changes)
         introduce(config, data, told, beginning.encoder, teacher, placement)
         with hosts.first_alone("features"):
             views = features(config, data, beginning)
             taught = None if teacher is None else teach(config, data.train, teacher)
+            if not views and config.data.cache is not None:
+                training_pictures(data.train, config.data)
         if taught is not None:
             views, goal = {"train": taught.lessons}, taught.beside(goal, config.teacher.weight)
         del teacher  # with all its parameters

@@ -187,7 +187,7 @@ class DataConfig:
     captions_per_image: Positive = 1
     """Captions of an image that one step trains on, drawn anew each epoch; the encoder runs once for all."""
     crop: Annotated[float, Gt(0), Le(1)] = 1.0
-    """Smallest share of a training image's area that a random crop keeps; 1 crops nothing."""
+    """Smallest share of a training image's area that a random crop is drawn with; 1 crops nothing."""
     flip: bool = False
     """Mirror half of the training images; not those whose captions say left or right."""
     jitter: Share = 0.0

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import io
 import os
 import signal
 import sys
@@ -55,6 +56,8 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
     @functools.wraps(main)
     def program(arguments: list[str]) -> int:
         try:
+            if getattr(sys.stdout, "errors", None) == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
             if signal.getsignal(signal.SIGINT) is _leave:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             return main(arguments)

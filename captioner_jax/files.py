@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import os
 import shutil
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,15 +27,18 @@ def write_bytes_whole(path: Path, content: bytes) -> None:
 
 def beside(path: Path) -> Path:
     """A name for what is to take the place of a file, not too long where the file's is as long as may be."""
-    return path.with_name(f"{path.name[:40]}.{os.getpid()}.partial")
+    return path.with_name(f"{path.name[:40]}.{_mine()}.partial")
+
+
+def _mine() -> str:
+    """A word that no other process says, on whatever host: those in containers have the same few numbers."""
+    return f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
     """A new folder to be filled, which takes the place of `path` when it is finished; if it is not, `path` stays."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    old = path.with_name(f"{path.name}.{os.getpid()}.old")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = (path.with_name(f"{path.name}.{_mine()}.{kind}") for kind in ("partial", "old"))
     partial.mkdir(parents=True)
     try:
         yield partial

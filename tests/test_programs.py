@@ -63,8 +63,8 @@ def losses(run):
 
 
 def test_a_run_leaves_what_people_look_for(run):
-    assert {"captioner", "checkpoints", "config.json", "metrics.jsonl", "scores.json", "tensorboard"} == {
-        path.name for path in run.iterdir()
+    assert {path.name for path in run.iterdir()} == {
+        *("captioner", "checkpoints", "config.json", "data.sha256", "metrics.jsonl", "scores.json", "tensorboard")
     }
     scores = json.loads((run / "scores.json").read_text())
     assert scores["test/loss"] < 1.0
@@ -126,6 +126,9 @@ def test_a_run_that_has_more_steps_than_are_asked_for_is_at_its_end(folder, run,
         (["--model.heads", "3"], "does not divide into 3 heads"),
         (["--model.encoder.widths", "20", "32"], "groups of 16"),
         (["--data.image-size", "18"], "does not divide"),
+        (["--model.width", "30", "--model.heads", "3"], "30 is no multiple of 4"),
+        (["--model.encoder.kind", "vgg11", "--data.image-size", "12"], "too small for this encoder"),
+        (["--evaluation.images", "1", "--evaluation.best", "cider_d"], "there is 1 validation image to judge by"),
         (["--resume"], "no checkpoint to resume from"),
         (["--evaluation.best", "true"], "evaluation.best"),
         (["--train.learning-rate", "-1"], "train.learning_rate"),

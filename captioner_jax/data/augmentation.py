@@ -32,7 +32,7 @@ def augment(
 
 
 def crop(image: Image.Image, config: DataConfig, rng: np.random.Generator) -> Image.Image:
-    """A part that keeps `crop` to 1 of the area at an aspect ratio of 3:4 to 4:3.
+    """A part drawn with `crop` to 1 of the area at an aspect ratio of 3:4 to 4:3; what sticks out is cut off.
 
     Szegedy et al. 2015, "Going Deeper with Convolutions", section 6, with a gentler smallest area.
     """

@@ -157,7 +157,7 @@ def _made_from(source: Source, config: DataConfig, eye: Eye, views: int) -> dict
     """All that cells depend on. How images are augmented matters to the second view and later ones only."""
     images = hashlib.sha256(json.dumps(list(source.captions())).encode())  # the order: names would take all files
     for i in (0, len(source) // 2, len(source) - 1):
-        images.update(source[i].name.encode() + source[i].image)
+        images.update(source[i].name.encode(errors="surrogateescape") + source[i].image)
     made_from = {"encoder": eye.mark, "images": [len(source), images.hexdigest()], "views": views}
     if views == 1:
         return made_from

@@ -119,8 +119,8 @@ def _make(source: Source, config: DataConfig, folder: Path) -> None:
 
 
 def _fingerprint(source: Source, config: DataConfig) -> str:
-    """Of what tells one cache from another: where the pictures come from, how they are scaled, how many there are."""
+    """Of what tells one cache from another: where the pictures come from, which they are, how they are scaled."""
     place = Path(config.path).resolve() if config.path else None
     what = [config.source, str(place), config.data_dir, config.images, config.tfds.name, config.tfds.train]
-    some = [len(source), source[0].name, source[len(source) - 1].name]
+    some = [source[0].name, source[len(source) - 1].name, list(source.captions())]  # names would take all files
     return hashlib.sha256(json.dumps([*what, *some, side(config)]).encode()).hexdigest()[:16]

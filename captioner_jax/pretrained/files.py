@@ -37,7 +37,8 @@ def read_weights(where: str) -> Weights:
         return _weights_from_hub(where)
     path = Path(where).expanduser()
     if not path.is_dir():
-        return Weights(*_contents(path), str(path), None)
+        card = _preprocessor(path.parent) if path.name in WEIGHTS else None  # of others nobody knows whose it is
+        return Weights(*_contents(path), str(path), card)
     file = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     if file is None:
         raise UserError(f"{path} holds no weights: wanted is {' or '.join(WEIGHTS)}; or name a file in it")

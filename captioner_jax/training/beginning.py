@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from captioner_jax.bundle import Bundle, abstract
 from captioner_jax.config import Config, EncoderConfig, ModelConfig
@@ -44,9 +44,8 @@ def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Begin
     size = config.data.image_size
     try:
         graphdef, shapes = abstract(config.model, vocabulary)
-        see = lambda p, x: nnx.merge(graphdef, p).see(x)  # noqa: E731
-        jax.eval_shape(see, shapes, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
-    except ValueError as error:
+        _check_sizes(graphdef, shapes, size)
+    except (ValueError, TypeError) as error:
         raise UserError(f"model: {error}") from error
     if start is not None:
         return _begin_again(config, graphdef, start)
@@ -61,6 +60,19 @@ def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Begin
     mean, deviation = NORMALISATIONS[normalisation]
     preprocessing = Preprocessing(size, mean, deviation)
     return Beginning(graphdef, _first_state(config, parameters), preprocessing, about, _teacher(config, start))
+
+
+def _check_sizes(graphdef: nnx.GraphDef[Captioner], shapes: dict[str, Any], size: int) -> None:
+    """Raises ValueError or TypeError where the model makes nothing of images of this size."""
+
+    def cells_and_memory(parameters: dict[str, Any], image: Float[Array, "1 Y X 3"]) -> tuple[Array, Any]:
+        captioner = nnx.merge(graphdef, parameters)
+        cells = captioner.see(image)
+        if not cells.size:
+            raise ValueError(f"images of {size} pixels are too small for this encoder, which leaves no cell of them")
+        return cells, captioner.memory(cells)
+
+    jax.eval_shape(cells_and_memory, shapes, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
 
 
 def _random(config: Config, vocabulary: int) -> dict[Any, Any]:
@@ -205,7 +217,7 @@ def _learning(config: Config) -> str:
 def _about(config: Config, loaded: Loaded) -> str:
     """In words. Raises UserError where a part would stay random that should not."""
     encoder, frozen = config.model.encoder, config.train.encoder_frozen
-    about = f"{encoder.kind} with the weights of {loaded.origin}, {_learning(config)}"
+    about = f"{encoder.kind} with the weights of {loaded.origin} ({loaded.normalisation} pixels), {_learning(config)}"
     if not loaded.from_scratch:
         return about
     absent = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in loaded.from_scratch))

@@ -3,12 +3,13 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -19,13 +20,15 @@ from etils import epath
 
 from captioner_jax.config import Config, Resumption, from_dict
 from captioner_jax.errors import UserError
+from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import archive, hosts, storage
 from captioner_jax.training.step import TrainState
 
-CHECKPOINTS, SETTINGS = "checkpoints", "config.json"
+CHECKPOINTS, SETTINGS, DATA = "checkpoints", "config.json", "data.sha256"
 # May differ between a run and its resumption: they change what is shown or kept, or where it is computed.
 FREE_TO_CHANGE = (
-    *("runs", "evaluation", "devices", "data.workers", "train.log_every", "train.profile"),
+    *("runs", "devices", "data.workers", "train.log_every", "train.profile"),
+    *("evaluation.examples", "evaluation.batch_size", "evaluation.beams"),
     *("train.checkpoint_every", "train.checkpoints", "train.keep_checkpoints", "train.keep_every"),
 )
 
@@ -69,10 +72,11 @@ def check_run(config: Config, how: Resumption) -> None:
 
 
 class Best(NamedTuple):
-    """The greatest score so far, and how many have been counted since that were not greater."""
+    """The greatest score so far, how many have been counted since that were not greater, and of what it is a score."""
 
     score: float
     fruitless: int
+    of: str | None = None
 
 
 class Checkpoints:
@@ -86,7 +90,7 @@ class Checkpoints:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax tells of every step; of what fails, we do
         self.home, self.folder = storage.home(config), config.folder
         self.is_elsewhere = storage.is_elsewhere(config)
-        self.best = Best(float("-inf"), 0)
+        self.best = Best(float("-inf"), 0, f"{config.evaluation.best} of {config.evaluation.images}")
         with _room_for_a_run(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         with _room_for_a_run(self.home), storage.reaching(self.home):
@@ -103,10 +107,29 @@ class Checkpoints:
             if hosts.is_first():
                 storage.write(self.home / SETTINGS, json.dumps(_settings(config), indent=2) + "\n")
 
+    def check_data(self, captions: Sequence[Sequence[str]], tokenizer: Tokenizer, *, may_differ: bool) -> None:
+        """Remembers what is trained on. Raises UserError where the run was begun on something else.
+
+        Other captions may have other words in the same places of the vocabulary, and others of the images for training.
+        """
+        mark = hashlib.sha256(json.dumps([captions, tokenizer.to_json()]).encode()).hexdigest()
+        file = self.home / DATA
+        with storage.reaching(self.home):
+            before = file.read_text().strip() if self.latest is not None and file.exists() else mark
+        if before != mark and not may_differ:
+            raise UserError(
+                f"{self.home} was begun on other data: the training captions or their vocabulary have changed since. "
+                "Bring those back, or choose another --name; --allow-changes goes on with those of now"
+            )
+        if hosts.is_first():
+            with _room_for_a_run(self.home), storage.reaching(self.home):
+                storage.write(file, mark + "\n")
+
     def is_best(self, score: float) -> bool:
         """Is this score greater than any before? If so, it is the one to beat from now on."""
         better = score > self.best.score
-        self.best = Best(score, 0) if better else Best(self.best.score, self.best.fruitless + 1)
+        score, fruitless = (score, 0) if better else (self.best.score, self.best.fruitless + 1)
+        self.best = self.best._replace(score=score, fruitless=fruitless)
         return better
 
     def out_of_patience(self, patience: int | None) -> bool:
@@ -148,7 +171,9 @@ class Checkpoints:
             found = self.manager.restore(step, args=ocp.args.Composite(**items))
         if "folder" in items and hosts.is_first():
             archive.unpack(found["folder"]["tar"], self.folder)
-        self.best = Best(**found["best"])
+        best = Best(**found["best"])
+        if best.of in (self.best.of, None):  # scores of another kind say nothing here
+            self.best = best._replace(of=self.best.of)
         return TrainState(**found["state"])
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 from flax import nnx
 
 from captioner_jax.bundle import Bundle
-from captioner_jax.config import Config, Criterion
+from captioner_jax.config import Config, Criterion, EvaluationConfig
 from captioner_jax.data.features import make_sight
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.source import Source
@@ -91,8 +91,14 @@ def values(scores: dict[str, Scores]) -> dict[str, float]:
     return {f"{split}/{name}": value for split, of in scores.items() for name, value in of.values.items()}
 
 
-def check_best(validation: Source, best: Criterion) -> None:
+def check_best(validation: Source, how: EvaluationConfig) -> None:
     """Raises UserError where captions of these images cannot be judged in this way."""
+    best, images = how.best, min(how.images, len(validation))
+    if best == "cider_d" and images < 2:
+        raise UserError(
+            "evaluation.best: by CIDEr-D every caption of a single image is worth nothing, and there is "
+            f"{images} validation image to judge by; take loss, or more images"
+        )
     if best == "true" and validation[0].facts is None:
         raise UserError("evaluation.best: nobody knows what is true of these images; take cider_d or loss")
 

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from captioner_jax.config import DevicesConfig
 from captioner_jax.data.pipeline import HostShare
 from captioner_jax.errors import RESTART, UserError
+from captioner_jax.training.preemption import start_again_if_terminated
 
 Tree = TypeVar("Tree")
 
@@ -34,7 +35,8 @@ def together(devices: DevicesConfig) -> Iterator[None]:
     if devices.hosts != "told" and who != (None, None, None):
         raise UserError("devices.coordinator, processes and process are for --devices.hosts told")
     if devices.hosts == "one":
-        yield
+        with start_again_if_terminated():
+            yield
         return
     _meet(*who)
     try:

@@ -1,10 +1,30 @@
 """Making room when asked to: clouds and queues send SIGTERM some time before they take a machine away."""
 
+import contextlib
 import signal
+import sys
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 
 import jax
 from jax.experimental import multihost_utils
+
+from captioner_jax.errors import RESTART
+
+
+@contextlib.contextmanager
+def start_again_if_terminated() -> Iterator[None]:
+    """A SIGTERM outside of training's steps, where there is nothing to be saved, ends the program with RESTART."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        print("a SIGTERM has ended the run, which has nothing new to save: start it again", file=sys.stderr)
+        sys.exit(RESTART)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Preemption:

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -140,6 +141,17 @@ def test_the_cache_holds_what_decoding_gives(folder, tmp_path):
         atol=3,
     )
     assert [size.prod() == 0 for size in Cache(kept).sizes] == damaged
+
+
+def test_another_order_is_another_cache(folder, tmp_path):
+    """As many images, from the first to the last of before, but two of them have changed places."""
+    settings = {"crop": 1.0, "cache": str(tmp_path / "cache")}
+    batches(folder, 1, **settings)
+    captions = folder / "captions.jsonl"
+    swap = {"011.jpg": "012.jpg", "012.jpg": "011.jpg"}
+    captions.write_text(re.sub("|".join(swap), lambda name: swap[name[0]], captions.read_text()))
+    batches(folder, 1, **settings)
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_a_cached_picture_is_as_large_as_the_smallest_crop_needs():

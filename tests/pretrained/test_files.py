@@ -83,6 +83,9 @@ def test_normalisation_is_read_from_what_stands_beside(model, cards, told):
     for name, content in cards.items():
         (model / name).write_text(json.dumps(content))
     assert read_weights(str(model)).preprocessor == told
+    assert read_weights(str(model / "model.safetensors")).preprocessor == told
+    (model / "model.safetensors").rename(model / "mine.safetensors")
+    assert read_weights(str(model / "mine.safetensors")).preprocessor is None
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "\udcff", "[" * 100_000])

@@ -50,7 +50,7 @@ def test_weights_are_in_their_place_and_the_rest_is_random(weights):
     kernel = made("features.0.weight", (64, 3, 3, 3)).transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(convolution["kernel"], kernel)
     assert beginning.preprocessing == Preprocessing(16)
-    assert beginning.encoder == f"vgg11 with the weights of {weights}, frozen"
+    assert beginning.encoder == f"vgg11 with the weights of {weights} (imagenet pixels), frozen"
     other = begin(config({"encoder_frozen": True, "seed": 1}, weights=weights), 9).state.parameters
     same = np.array_equal(other["into_memory"]["kernel"], beginning.state.parameters["into_memory"]["kernel"])
     assert not same

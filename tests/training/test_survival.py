@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import random
 import resource
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 import pytest
 
 import train
-from captioner_jax.config import Config, ModelConfig, Resumption, TrainConfig
+from captioner_jax.config import Config, EvaluationConfig, ModelConfig, Resumption, TrainConfig
 from captioner_jax.errors import UserError
+from captioner_jax.text.tokenizer import train_words
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.step import first_state
@@ -35,6 +37,16 @@ def test_a_sigterm_ends_a_run_after_a_checkpoint_and_it_goes_on(runs, undisturbe
     code, _, err = runs.start("terminated", "--begin-or-resume").ended()
     assert code == 0, err
     bit_for_bit(runs.losses("terminated"), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_sigterm_before_the_first_step_asks_to_be_started_again_too(runs):
+    run = runs.start("early")
+    run.until(lambda: (runs.folder / "early" / "config.json").exists())  # the first step is still to be compiled
+    run.process.terminate()
+    code, _, err = run.ended()
+    assert code == train.RESTART
+    assert "Traceback" not in err
 
 
 @pytest.mark.slow
@@ -144,6 +156,40 @@ def test_changes_are_shown_and_refused_unless_they_are_allowed(tmp_path, capsys)
     assert "train.seed: 0 then, 1 now" in capsys.readouterr().out
     with Checkpoints(changed):
         check_run(changed, Resumption(resume=True))
+
+
+def test_other_data_are_refused_unless_they_are_allowed(tmp_path):
+    """Of as many words, as where one caption was corrected."""
+    config = Config(name="one", runs=str(tmp_path), train=TrainConfig(steps=1))
+    captions = [[["a dog runs"], ["a cat runs"]], [["a dog runs"], ["a cow runs"]]]
+    words = [train_words(itertools.chain(*images), 1) for images in captions]
+    assert len(words[0]) == len(words[1])
+    state = first_state({"weight": jnp.zeros(1)}, make_optimizer(config.train), config.train)
+    with Checkpoints(config) as checkpoints:
+        checkpoints.check_data(captions[0], words[0], may_differ=False)
+        checkpoints.check_data(captions[1], words[1], may_differ=False)  # nothing was learnt from the others
+        checkpoints.save(state)
+    with Checkpoints(config) as checkpoints:
+        checkpoints.check_data(captions[1], words[1], may_differ=False)
+        with pytest.raises(UserError, match="was begun on other data"):
+            checkpoints.check_data(captions[0], words[0], may_differ=False)
+        checkpoints.check_data(captions[0], words[0], may_differ=True)
+        checkpoints.check_data(captions[0], words[0], may_differ=False)
+
+
+def test_scores_of_another_kind_are_not_to_be_beaten(tmp_path):
+    config = Config(name="one", runs=str(tmp_path), train=TrainConfig(steps=1))
+    state = first_state({"weight": jnp.zeros(1)}, make_optimizer(config.train), config.train)
+    with Checkpoints(config) as checkpoints:
+        assert checkpoints.is_best(0.3)
+        checkpoints.save(state)
+    by_loss = dataclasses.replace(config, evaluation=EvaluationConfig(best="loss"))
+    with pytest.raises(UserError, match=r"evaluation\.best: 'cider_d' then, 'loss' now"):
+        check_run(by_loss, Resumption(resume=True))
+    for now, better in ((config, False), (by_loss, True)):
+        with Checkpoints(now) as checkpoints:
+            checkpoints.restore(state)
+            assert checkpoints.is_best(-2.5) == better
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
