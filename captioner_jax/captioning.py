@@ -304,4 +304,6 @@ def _content(file: Path) -> bytes:
 def _from_array(pixels: np.ndarray) -> Image.Image:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] not in (3, 4)):
         raise ImageError(f"wanted uint8 of shape [Y X], [Y X 3] or [Y X 4], not {pixels.dtype} {pixels.shape}")
+    if not pixels.size:
+        raise ImageError("an array of no pixels")
     return Image.fromarray(pixels)

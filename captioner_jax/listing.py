@@ -12,7 +12,7 @@ from captioner_jax.fetching import Address, is_address
 
 STDIN = "-"
 # What Pillow knows the names of, and does not read by itself, or that are no pictures.
-NO_PICTURES = {"BUFR", "GRIB", "HDF5", "MPEG", "PALM", "PDF"}
+_NO_PICTURES = {"BUFR", "GRIB", "HDF5", "MPEG", "PALM", "PDF"}
 # A file's size and when it was written; none if it has gone.
 State = tuple[int, int] | None
 
@@ -66,7 +66,7 @@ def _state(path: Path) -> State:
 
 
 def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
-    kinds = {ending for ending, kind in Image.registered_extensions().items() if kind not in NO_PICTURES}
+    kinds = {ending for ending, kind in Image.registered_extensions().items() if kind not in _NO_PICTURES}
     try:
         with os.scandir(folder) as entries:
             found = sorted(

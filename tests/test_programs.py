@@ -333,7 +333,11 @@ def test_pictures_of_every_form_get_the_same_caption(run, folder, tmp_path):
     assert captioner.caption(file, beam=2) == captions[:1]
     three = captioner.captions([image], beam=4, num_captions=3)[0]
     assert [c.score for c in three] == sorted((c.score for c in three), reverse=True)
-    for bad, message in ((np.zeros((4, 4), np.float32), "picture 1: wanted uint8"), (tmp_path / "no", "No such file")):
+    for bad, message in (
+        (np.zeros((4, 4), np.float32), "picture 1: wanted uint8"),
+        (np.zeros((0, 4), np.uint8), "picture 1: an array of no pixels"),
+        (tmp_path / "no", "No such file"),
+    ):
         with pytest.raises(ImageError, match=message):
             captioner.caption([image, bad])
     with pytest.raises(UserError, match="unknown key bean; did you mean beam"):
