@@ -97,8 +97,8 @@ def run(config: Config, resumption: Resumption) -> int:
         with hosts.first_alone("features"):
             views = features(config, data, beginning)
             taught = None if teacher is None else teach(config, data.train, teacher)
-            if not views and config.data.cache is not None:
-                training_pictures(data.train, config.data)
+            if taught is None and not views and config.data.cache is not None:
+                training_pictures(data.train, config.data)  # made now, and found again when it is wanted
         if taught is not None:
             views, goal = {"train": taught.lessons}, taught.beside(goal, config.teacher.weight)
         del teacher  # with all its parameters
