@@ -201,7 +201,7 @@ def watch(
     """Tells the captions of a folder's images, as they come, until Ctrl-C."""
     print(f"watching {folder}; Ctrl-C ends it", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
-        for images in arrivals(folder, options.recursive):
+        for images in arrivals(folder, options.recursive, options.write_descriptions):
             some = list(remaining(images, options, done))
             for picture, captions in captioner.stream(some, asked, 1 if len(some) == 1 else BATCH):
                 results.add(picture, captions)

@@ -36,11 +36,11 @@ def find(names: Iterable[str], recursive: bool, stdin: Iterable[str]) -> Iterato
             yield from map(Path, sorted(glob.glob(name, recursive=True)) or [name])
 
 
-def arrivals(folder: Path, recursive: bool, pause: float = 1.0) -> Iterator[list[Path]]:
+def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1.0) -> Iterator[list[Path]]:
     """The images in a folder and, for ever, those that come or change, as soon as they are at rest; often none.
 
-    A file is at rest when two looks, `pause` seconds apart, find it the same. What is done to files while the caller
-    has them does not count.
+    A file is at rest when two looks, `pause` seconds apart, find it the same. Where the caller writes into files,
+    what happens to them while it has them does not count.
     """
     before: dict[Path, State] = {}
     known: dict[Path, State] = {}
@@ -48,7 +48,7 @@ def arrivals(folder: Path, recursive: bool, pause: float = 1.0) -> Iterator[list
         now = {path: _state(path) for path in _in_folder(folder, recursive)}
         new = [path for path, state in now.items() if state == before.get(path) and state != known.get(path)]
         yield new
-        known |= {path: _state(path) for path in new}
+        known |= {path: _state(path) if written_into else now[path] for path in new}
         before = now
         time.sleep(pause)
 

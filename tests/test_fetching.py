@@ -1,7 +1,10 @@
 """Pictures on the web: fetched where asked for, refused where there is something wrong."""
 
+import contextlib
+import gzip
 import http.server
 import threading
+import time
 
 import pytest
 
@@ -26,6 +29,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "file:///etc/passwd")
             self.end_headers()
+        elif self.path == "/drips":
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):  # until nobody listens
+                while True:
+                    self.wfile.write(b"drop")
+                    time.sleep(0.01)
+        elif self.path == "/pieces":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.send_header("Content-Encoding", "gzip")
+            self.end_headers()
+            packed = gzip.compress(PICTURE)
+            for piece in (packed[:20], packed[20:], b""):
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
         else:
             self.send_error(404)
 
@@ -41,7 +59,7 @@ def server():
         serving.shutdown()
 
 
-@pytest.mark.parametrize("path", ["/picture.jpg", "/elsewhere"])
+@pytest.mark.parametrize("path", ["/picture.jpg", "/elsewhere", "/pieces"])
 def test_what_is_there_is_fetched(server, path):
     assert fetch(Address(server + path)) == PICTURE
 
@@ -65,6 +83,12 @@ def test_more_than_a_picture_is_refused(server, monkeypatch):
     monkeypatch.setattr(fetching, "LARGEST", len(PICTURE) - 1)
     with pytest.raises(ImageError, match="more than"):
         fetch(Address(server + "/picture.jpg"))
+
+
+def test_a_server_that_drips_is_left(server, monkeypatch):
+    monkeypatch.setattr(fetching, "LONGEST", 0.1)
+    with pytest.raises(ImageError, match=r"took more than 0\.1 seconds"):
+        fetch(Address(server + "/drips"))
 
 
 def test_an_address_is_told_from_a_file():

@@ -171,7 +171,7 @@ def test_pictures_are_told_as_soon_as_they_are_at_rest(photos, monkeypatch):
             coming.write_bytes(b"x" * (pieces + 1))
 
     monkeypatch.setattr("captioner_jax.listing.time.sleep", sleep)
-    looks = arrivals(photos, False)
+    looks = arrivals(photos, False, written_into=True)
     assert next(looks) == []
     assert [path.name for path in next(looks)] == [name for name in sorted(NAMES) if "/" not in name]
     assert [next(looks) for _ in range(3)] == [[], [], [coming]]
@@ -182,9 +182,17 @@ def test_pictures_are_told_as_soon_as_they_are_at_rest(photos, monkeypatch):
     assert [next(looks), next(looks), next(looks)] == [[], [photos / "a.png"], []]
 
 
+def test_a_file_that_ends_while_its_half_is_captioned_comes_again(photos, monkeypatch):
+    monkeypatch.setattr("captioner_jax.listing.time.sleep", lambda _: None)
+    looks = arrivals(photos, False, written_into=False)
+    assert [next(looks), photos / "a.png" in next(looks)] == [[], True]
+    (photos / "a.png").write_bytes(b"the other half has come")
+    assert [next(looks), next(looks), next(looks)] == [[], [photos / "a.png"], []]
+
+
 def test_a_folder_is_watched_until_it_is_enough(photos, captioner, monkeypatch, tmp_path, capsys):
-    def comings(folder, recursive):
-        assert (folder, recursive) == (photos, False)
+    def comings(folder, recursive, written_into):
+        assert (folder, recursive, written_into) == (photos, False, False)
         yield [photos / "a.png"]
         yield []
         yield [photos / "b c.png", photos / "übung.png"]

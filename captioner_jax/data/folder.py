@@ -45,7 +45,7 @@ def _captions_file(root: Path, name: str | None) -> Path:
 def _divided(
     names: list[str], captions: Captions, config: DataConfig, problems: list[Problem]
 ) -> tuple[str, splits.Splits]:
-    """By the named files; or else by the captions file itself; or else by a seeded share: in words, and the splits."""
+    """By the named files; or else by the captions file itself; or else a share is drawn: in words, and the splits."""
     files = {split: getattr(config.splits, split) for split in SPLITS}
     if any(files.values()):
         return "splits in files", splits.listed(names, _lists(config.path or ".", files), problems)

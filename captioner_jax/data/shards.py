@@ -158,7 +158,7 @@ def _read(shard: Path, member: Member) -> str:
 
 
 def _divided(root: Path, listing: Listing, config: DataConfig) -> tuple[str, splits.Splits]:
-    """By the names of subfolders and shards; by a seeded share where these tell of no split."""
+    """By the names of subfolders and shards; a share is drawn where these tell of no split."""
     names = list(listing.places)
     of_shard = {shard: _split_of(shard) for shard in {place.shard for place in listing.places.values()}}
     found = ((name, of_shard[listing.places[name].shard]) for name in names)

@@ -3,8 +3,11 @@
 import tarfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from captioner_jax.config import DataConfig, SplitFiles
+from captioner_jax.data import splits
 from captioner_jax.data.folder import load
 from captioner_jax.data.image_files import Folder
 from captioner_jax.errors import UserError
@@ -28,13 +31,20 @@ def test_a_tar_is_as_good_as_a_folder(tmp_path):
     assert everything(load(config(root))) == everything(load(config(root, images="all.tar")))
 
 
-def test_seeded_splits_share_nothing_and_lose_nothing(tmp_path):
+def test_drawn_splits_share_nothing_and_lose_nothing(tmp_path):
     root = colour_folder(tmp_path / "data")
-    splits = everything(load(config(root, held_out=0.2)))
-    names = [example.name for source in splits.values() for example in source]
+    drawn = everything(load(config(root, held_out=0.2)))
+    names = [example.name for source in drawn.values() for example in source]
     assert sorted(names) == [f"{i:03}.jpg" for i in range(30)]
-    assert [len(splits[name]) for name in ("train", "validation", "test")] == [18, 6, 6]
-    assert splits == everything(load(config(root, held_out=0.2)))
+    assert [len(drawn[name]) for name in ("train", "validation", "test")] == [18, 6, 6]
+    assert drawn == everything(load(config(root, held_out=0.2)))
+
+
+@given(st.sets(st.text(), min_size=40), st.sets(st.text(), max_size=20), st.floats(1 / 40, 0.4))
+def test_added_images_bring_nothing_that_was_trained_on_into_the_test(names, added, share):
+    before, after = (splits.drawn(some, int(share * len(some))) for some in (names, names | added))
+    assert not set(before["train"]) & set(after["test"])
+    assert sorted(name for split in after.values() for name in split) == sorted(names | added)
 
 
 def test_splits_from_files_name_what_is_not_there(tmp_path):
