@@ -140,6 +140,9 @@ def check(options: Options) -> None:
         raise UserError("--attention and --explore show one image: name it, and no other")
     if options.shown and options.resume:
         raise UserError("--attention and --explore show the image in any case: leave out --resume")
+    files = [file.resolve() for file in (*options.shown, options.output, *map(Path, options.images)) if file]
+    if options.shown and len(set(files)) < len(files):
+        raise UserError("--attention, --explore, --output and the image are to be files of their own")
     for file in options.shown:
         if file.exists() and not options.force:
             raise UserError(f"{file} is there already; --force writes it anew")

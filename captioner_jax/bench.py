@@ -95,7 +95,11 @@ def _checked(asked: Bench) -> Path:
         raise UserError(f"--others: {asked.others}: there is no such program")
     if unknown := [name for name in asked.only if name not in PARTS]:
         raise UserError(f"--only: {', '.join(unknown)}: there are {', '.join(PARTS)}")
+    if asked.flickr8k is not None and not asked.flickr8k.is_dir():
+        raise UserError(f"--flickr8k {asked.flickr8k}: there is no such folder")
     output = asked.output or CLONE / "docs" / "performance.md"
+    if output.is_dir():
+        raise UserError(f"--output {output} is a folder: name a file")
     if not os.access(output.parent, os.W_OK):
         raise UserError(f"{output}: {output.parent} is no folder that can be written to")
     return output
@@ -161,7 +165,7 @@ def _about() -> dict[str, str]:
     load = os.getloadavg()[0]
     about = {
         "date": datetime.date.today().isoformat(),
-        "processor": f"{_processor()}; {len(os.sched_getaffinity(0))} cores",
+        "processor": f"{_processor()}; {_cores()} cores",
         "load when it began": f"{load:.1f}"
         + ("" if load < IDLE else ": other programs ran; do not trust these figures"),
         "versions": ", ".join([_version(), f"Python {platform.python_version()}", *packages]),
@@ -171,6 +175,11 @@ def _about() -> dict[str, str]:
             f"{policy}: with `passive` PyTorch is half as fast on free cores, so that this is no fair comparison"
         )
     return about
+
+
+def _cores() -> int | None:
+    """That this program may use; where the system does not tell, that are there."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _processor() -> str:

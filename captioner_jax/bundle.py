@@ -95,8 +95,11 @@ def load(directory: Path) -> Bundle:
             for name, x in safetensors.numpy.load_file(directory / WEIGHTS).items()
         }
         parameters = _like(abstract(model, len(tokenizer))[1], weights)
-        return Bundle(model, preprocessing, card["max_length"], tokenizer, parameters, card["scores"], card["training"])
-    except (KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
+        max_length, scores, training = card["max_length"], card["scores"], card["training"]
+        if not (isinstance(max_length, int) and isinstance(scores, dict) and isinstance(training, dict)):
+            raise ValueError(f"its max_length, scores or training in {CARD}")
+        return Bundle(model, preprocessing, max_length, tokenizer, parameters, scores, training)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{directory} is damaged: {error!r}") from error
 
 
@@ -120,7 +123,7 @@ def between(one: Bundle, other: Bundle, share: float) -> Bundle:
     where the two are not of one kind.
     """
     check_alike([one, other])
-    if dataclasses.replace(one.model, dropout=0.0) != dataclasses.replace(other.model, dropout=0.0):
+    if (one.model.architecture, one.preprocessing) != (other.model.architecture, other.preprocessing):
         raise UserError("only between weights of one model something can lie, and these are of two")
     mean = jax.tree.map(lambda x, y: (1 - share) * x + share * y, one.parameters, other.parameters)
     training = one.training | {"between": {"run": other.training.get("run"), "share": share}}
@@ -164,7 +167,7 @@ def _card(directory: Path) -> dict[str, Any]:
         return json.loads((directory / CARD).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{directory} is no captioner: {CARD}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{directory / CARD} is damaged: {error}") from error
 
 

@@ -33,7 +33,7 @@ from captioner_jax.generation.settings import Generation, make_recorder, make_se
 from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
 from captioner_jax.model.convolutions import fold_norms
 from captioner_jax.model.names import Parameters
-from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS
+from captioner_jax.text.special import PAD
 
 Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
 """A PIL image, an array uint8[Y X], [Y X 3] or [Y X 4], the bytes of an image file, or the path of one."""
@@ -121,7 +121,11 @@ class Captioner:
         )
         length = len(written.names)
         alternatives = [
-            [Alternative(self._name(i), float(np.exp(p))) for i, p in zip(*row, strict=True) if np.isfinite(p)]
+            [
+                Alternative(self.tokenizer.name(int(i)), float(np.exp(p)))
+                for i, p in zip(*row, strict=True)
+                if np.isfinite(p)
+            ]
             for row in zip(likeliest[:length], likeliest_log_p[:length], strict=True)
         ]
         return Explained(
@@ -144,7 +148,7 @@ class Captioner:
         record = self._recorder(validated(Generation, asked, "settings"))
         written = self._written(picture, asked)
         steps = record(self._models[0].parameters, written.pixels)
-        return grow(np.asarray(steps.tokens)[0], np.asarray(steps.log_p)[0], written.tokens, self._name)
+        return grow(np.asarray(steps.tokens)[0], np.asarray(steps.log_p)[0], written.tokens, self.tokenizer)
 
     def stream(
         self,
@@ -203,10 +207,7 @@ class Captioner:
         captions = self._captions(tokens, log_p, scores)
         if not captions:
             raise UserError("what is asked for leaves no caption of this picture")
-        return _Written(pixels, tokens[0], [self._name(i) for i in tokens[0] if i != PAD], captions[0])
-
-    def _name(self, token: int | np.integer) -> str:
-        return SPECIAL_TOKENS[END] if token == END else self.tokenizer.decode([int(token)])
+        return _Written(pixels, tokens[0], [self.tokenizer.name(int(i)) for i in tokens[0] if i != PAD], captions[0])
 
     def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Any, list[Caption] | ImageError]]:
         tokens, log_p, scores = map(np.asarray, found)

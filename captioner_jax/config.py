@@ -88,6 +88,13 @@ class ModelConfig:
     """Share of activations dropped while training."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
 
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """The settings that decide what its variables mean."""
+        plain = {"weights": None, "normalisation": None, "frozen_stages": 0, "batch_norm": "frozen"}
+        encoder = dataclasses.replace(self.encoder, **plain)
+        return dataclasses.asdict(dataclasses.replace(self, encoder=encoder, dropout=0.0))
+
 
 @dataclass(frozen=True)
 class TeacherConfig:
@@ -458,6 +465,8 @@ def _taken(kind: type[Settings], settings: dict[str, Any]) -> Settings:
 def _mistake(error: Any, kind: Any) -> str:
     """One of pydantic's findings in words: where it lies, what is wrong, and the nearest right name."""
     key = ".".join(map(str, error["loc"]))
+    if error["type"] == "json_invalid":  # which surrogates make it; the input is all settings
+        return "a path or another text is not UTF-8: rename what it names"
     if error["type"] != "unexpected_keyword_argument":
         return f"{key} = {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
     near = difflib.get_close_matches(key, _keys(kind), n=1, cutoff=0.5)

@@ -10,6 +10,7 @@ The first writes captions of a split's images and scores them; the second scores
 import dataclasses
 import itertools
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,6 +91,7 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
     captioners = [captioner, *(bundle.load(bundle.found(one)) for one in options.ensemble)]
     data = load(options.data)
     split = _split(data, options.split)
+    _make(folder)
     print(f"{data.about}; scoring {len(split)} images of {options.split}")
     scores = _scores(captioners, split, options)
     written = scores.written
@@ -100,10 +102,11 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
         truncated=[one.truncated for one in written],
         searched=searched,
     )
-    _keep(folder / "captions.json", to_results([(one.example.name, one.caption) for one in written]))
-    _keep(folder / "references.json", to_references([(one.example.name, one.example.captions) for one in written]))
-    _keep(folder / "scores.json", report.to_json() | {"split": scores.values})
     print(report.table())
+    names = [one.example.name for one in written]
+    _keep(folder / "captions.json", to_results(names, [one.caption for one in written]))
+    _keep(folder / "references.json", to_references(names, [one.example.captions for one in written]))
+    _keep(folder / "scores.json", report.to_json() | {"split": scores.values})
     if len(written) < len(split):
         print(f"{len(split) - len(written)} images could not be used and are not scored")
     print(f"captions, references and scores: {folder}")
@@ -120,10 +123,10 @@ def score(options: Score) -> None:
             f"{', '.join(unknown[:5])}"
         )
     report = make_report(list(captions.values()), [references[image] for image in captions])
-    if options.output:
-        _keep(options.output, report.to_json())
     print(f"{len(captions)} captions of {len(references)} images with references")
     print(report.table())
+    if options.output:
+        _keep(options.output, report.to_json())
 
 
 def _scores(captioners: list[Bundle], split: Source, options: Evaluate) -> Scores:
@@ -157,6 +160,16 @@ def _output(options: Evaluate) -> Path:
     if options.output is None and options.captioner.startswith("hf://"):
         raise UserError("name a folder by --output for the scores of a captioner of the hub")
     return options.output or Path(options.captioner).parent / options.split
+
+
+def _make(folder: Path) -> None:
+    """Before hours of work for what is to lie in it. Raises UserError where it cannot be written in."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror or error}: name a folder for the scores by --output") from error
+    if not os.access(folder, os.W_OK):
+        raise UserError(f"{folder} may not be written in: name a folder for the scores by --output")
 
 
 def _split(data: DataSet, name: str) -> Source:

@@ -3,6 +3,7 @@
 python caption.py PICTURE ...
 """
 
+import io
 import json
 import sys
 import zlib
@@ -20,6 +21,8 @@ HERE = Path(__file__).parent
 def square(path: str, size: int) -> np.ndarray:
     """What the model sees of a picture: the middle of it, uint8[Y X 3]."""
     with Image.open(path) as image:
+        if image.format == "EPS":
+            raise ValueError("EPS, which is a program, and not run here: save it as PNG or JPEG")
         image.draft("RGB", (2 * size, 2 * size))  # JPEGs are faster to read at a reduced size
         upright = in_colour(ImageOps.exif_transpose(image))
     return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
@@ -29,8 +32,11 @@ def in_colour(image: Image.Image) -> Image.Image:
     """In RGB, over white where it is transparent; 16 bits of grey scaled to 8."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         grey = np.asarray(image)
-        white = 65535 if np.issubdtype(grey.dtype, np.integer) else max(float(grey.max()), 1e-9)
-        image = Image.fromarray((np.clip(grey / white, 0, 1) * 255).astype(np.uint8))
+        if np.issubdtype(grey.dtype, np.integer):
+            grey = np.clip(grey, 0, 65535) // 257
+        else:
+            grey = np.clip(grey / max(float(grey.max()), 1e-9), 0, 1) * 255
+        image = Image.fromarray(grey.astype(np.uint8))
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -66,4 +72,6 @@ def main(paths: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8
     sys.exit(main(sys.argv[1:]))

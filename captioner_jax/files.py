@@ -37,7 +37,11 @@ def _mine() -> str:
 
 @contextlib.contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """A new folder to be filled, which takes the place of `path` when it is finished; if it is not, `path` stays."""
+    """A new folder to be filled, which takes the place of `path` when it is finished; if it is not, `path` stays.
+
+    A link stays one.
+    """
+    path = path.resolve()
     partial, old = (path.with_name(f"{path.name}.{_mine()}.{kind}") for kind in ("partial", "old"))
     partial.mkdir(parents=True)
     try:

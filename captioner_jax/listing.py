@@ -11,8 +11,8 @@ from PIL import Image
 from captioner_jax.fetching import Address, is_address
 
 STDIN = "-"
-# What Pillow knows the names of, and does not read by itself, or that are no pictures.
-_NO_PICTURES = {"BUFR", "GRIB", "HDF5", "MPEG", "PALM", "PDF"}
+# What Pillow knows the names of, and does not read by itself, or that are no pictures, but programs or films.
+_NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF"}
 # A file's size and when it was written; none if it has gone.
 State = tuple[int, int] | None
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from captioner_jax.bundle import Bundle, check_alike
 from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
-from captioner_jax.generation.consensus import by_consensus
+from captioner_jax.generation.consensus import by_consensus, check_comparable
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.search import Found, beam_search, different, greedy, sample_evenly
 from captioner_jax.generation.writing import Images
@@ -38,11 +38,13 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0) -> To
     """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn: for an
     image those of its place in the batch.
 
-    Raises UserError for captioners of unlike vocabularies or sizes of image.
+    Raises UserError for captioners of unlike vocabularies or sizes of image, and where captions are too long to be
+    compared.
     """
     check_alike(bundles)
     sights = [make_sight(one.graphdef, one.preprocessing) for one in bundles]
     length = min(one.max_length for one in bundles)
+    check_comparable(consensus, length)
 
     def captioners(parameters: All) -> list[Captioner]:
         return [nnx.merge(one.graphdef, its) for one, its in zip(bundles, parameters, strict=True)]

@@ -6,21 +6,22 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import numpy as np
 import tyro
+from annotated_types import MinLen
 from flax import nnx
 
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import Config, from_toml
+from captioner_jax.config import Config, Positive, Seed, checked, from_toml
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import training_batches
 from captioner_jax.data.source import DataSet
 from captioner_jax.data.told import Told
-from captioner_jax.errors import for_people
+from captioner_jax.errors import UserError, for_people
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.examiner import Examiner, values
@@ -34,11 +35,11 @@ RECIPE = Path(__file__).parent.parent / "configs" / "shapes.toml"
 class Budget:
     """What each captioner is given."""
 
-    steps: int = 1500
+    steps: Positive = 1500
     """Updates of the parameters."""
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: Annotated[tuple[Seed, ...], MinLen(1)] = (0, 1, 2)
     """One run of each captioner for each."""
-    images: int = 500
+    images: Positive = 500
     """Validation scenes that each is scored on, and as many with held-out combinations."""
     config: Path = RECIPE
     """The recipe, but for its steps and seed."""
@@ -64,8 +65,10 @@ def compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
 def _compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
     keep_compiled()
     names = " and ".join(variant.__name__ for variant in variants)
-    budget = tyro.cli(Budget, args=arguments, description=f"Captioner beside {names}, on drawn scenes.")
+    budget = checked(tyro.cli(Budget, args=arguments, description=f"Captioner beside {names}, on drawn scenes."))
     recipe = from_toml(budget.config)
+    if recipe.data.source != "shapes" or recipe.model.fusion != "cross":
+        raise UserError(f"{budget.config}: captioners are compared on drawn scenes (shapes), with fusion cross")
     data = load(recipe.data)
     captions = list(data.train.captions())
     tokenizer = Tokenizer.train(captions, recipe.data)

@@ -143,7 +143,7 @@ def test_without_photographs_their_benchmark_is_left_out(clone, monkeypatch):
     monkeypatch.setattr(bench, "PARTS", {"good": bench.PARTS["good"]._replace(flickr8k=True)})
     assert bench.main([]) == 0
     assert "name Flickr8k's folder by --flickr8k" in (clone / "docs" / "performance.md").read_text()
-    assert bench.main(["--flickr8k", "photographs"]) == 0
+    assert bench.main(["--flickr8k", str(clone)]) == 0
     made = (clone / "docs" / "performance.md").read_text()
     assert "    python benchmarks/good.py --rounds 3 --data.path FLICKR8K\n" in made
 
@@ -154,6 +154,8 @@ def test_without_photographs_their_benchmark_is_left_out(clone, monkeypatch):
         (["--others", "nowhere/python"], "--others: nowhere/python: there is no such program"),
         (["--only", "godo"], "--only: godo: there are good, bad, bare"),
         (["--output", "nowhere/page.md"], "nowhere is no folder that can be written to"),
+        (["--output", "/"], "--output / is a folder: name a file"),
+        (["--flickr8k", "nowhere"], "--flickr8k nowhere: there is no such folder"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_measured(clone, capsys, arguments, told):

@@ -63,8 +63,12 @@ def test_a_released_one_is_half_as_large_and_computes_with_32_bits(saved, tmp_pa
 
 def test_what_lies_between_two_has_a_share_of_each(saved, tmp_path, capsys):
     one, directory = saved
+    encoder = dataclasses.replace(one.model.encoder, normalisation="imagenet")  # which the numbers are by, anyhow
     other = dataclasses.replace(
-        one, parameters=jax.tree.map(lambda x: x + 1, one.parameters), training={"run": "first"}
+        one,
+        model=dataclasses.replace(one.model, encoder=encoder),
+        parameters=jax.tree.map(lambda x: x + 1, one.parameters),
+        training={"run": "first"},
     )
     other.save(tmp_path / "other")
     between = ["--between", str(tmp_path / "other")]
@@ -160,6 +164,9 @@ def card(directory, **changes):
         ({"model": {"wide": 32}}, "damaged"),
         ({"sha256": {"../../etc/passwd": ""}}, "damaged"),
         ({"preprocessing": {}}, "damaged"),
+        ({"sha256": []}, "damaged"),
+        ({"max_length": "9"}, "damaged"),
+        ({"scores": None}, "damaged"),
     ],
 )
 def test_a_card_of_other_content_is_refused(saved, changes, message):

@@ -46,6 +46,7 @@ def test_a_configuration_survives_json():
         ({"train": {"learning_rate": math.inf}}, r"train\.learning_rate = inf: input should be a finite number"),
         ({"data": {"crop": 2.0}}, r"data\.crop = 2\.0"),
         ({"data": {"source": "flickr"}}, r"data\.source = 'flickr'"),
+        ({"data": {"path": "caf\udce9"}}, "here.toml: a path or another text is not UTF-8: rename what it names$"),
     ],
 )
 def test_mistakes_are_named(settings, message):

@@ -1,8 +1,12 @@
 """Where a captioner that is scored comes from, and what is refused before anything is computed."""
 
+import dataclasses
+
 import pytest
 
 from captioner_jax import bundle, evaluate
+from captioner_jax.errors import UserError
+from captioner_jax.together import together
 from tests.data.making import colour_folder
 from tests.making import untrained
 
@@ -34,6 +38,20 @@ def test_a_captioner_may_come_from_the_hub(asked, tmp_path, monkeypatch, capsys)
 def test_a_consensus_needs_captions_to_choose_from(asked, capsys):
     assert evaluate.main([*asked, "--split", "test", "--consensus", "10", "--beam", "1"]) == 1
     assert "a beam of 1 has one" in capsys.readouterr().err
+
+
+def test_captions_too_long_to_be_compared_are_refused():
+    long = dataclasses.replace(untrained(), max_length=200)
+    with pytest.raises(UserError, match="captions of up to 127 tokens"):
+        together([long], beams=2, consensus=2)
+
+
+def test_scores_that_have_no_place_are_refused_before_anything_is_computed(asked, tmp_path, capsys):
+    (tmp_path / "taken").touch()
+    assert evaluate.main([*asked, "--split", "test", "--output", str(tmp_path / "taken")]) == 1
+    assert (
+        capsys.readouterr().err == f"error: {tmp_path}/taken: File exists: name a folder for the scores by --output\n"
+    )
 
 
 @pytest.mark.parametrize("option", ["beam", "batch-size", "data.max-length"])

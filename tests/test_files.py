@@ -32,6 +32,30 @@ def test_a_link_stays_one(tmp_path):
         assert (tmp_path / "file").read_text() == text
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_a_folder_stays_one(tmp_path, there):
+    (tmp_path / "link").symlink_to("elsewhere")
+    if there:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "old").touch()
+    with whole_folder(tmp_path / "link") as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == [
+        "elsewhere",
+        "elsewhere/new",
+        "link",
+    ]
+
+
+def test_a_folder_may_be_where_one_is(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with whole_folder(Path()) as folder:
+        (folder / "new").touch()
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["new"]
+
+
 def test_a_name_may_be_as_long_as_may_be(tmp_path):
     write_whole(tmp_path / ("狗" * 85), "dog")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["dog"]

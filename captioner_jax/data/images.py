@@ -15,6 +15,8 @@ from PIL import Image, ImageOps
 # other threads, too. Whoever wants to be warned is heard first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
+# What an EPS begins with: a program in PostScript, for which Pillow starts Ghostscript.
+_PROGRAM = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 # Mean and standard deviation of ImageNet's pixels in [0,1], the field's usual choice for photographs.
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -38,10 +40,13 @@ def open_image(data: bytes, smallest: int) -> Image.Image:
 
     JPEGs may come at a reduced size, with no side below twice `smallest`, which is faster to decode. Transparent
     pixels are laid over white; of an animation the first frame is taken. Raises ImageError for what is empty, is no
-    image, is damaged, or has more pixels than Pillow holds to be safe (179 million).
+    image, is damaged, or has more pixels than Pillow holds to be safe (179 million), and for EPS, which is a program
+    that would have to be run.
     """
     if not data:
         raise ImageError("the file is empty, gone or unreadable")
+    if data.startswith(_PROGRAM):
+        raise ImageError("EPS, which is a program, and not run here: save it as PNG or JPEG")
     with _refusing():
         image = Image.open(io.BytesIO(data))
         image.draft("RGB", (2 * smallest, 2 * smallest))
@@ -80,8 +85,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 def _to_bytes(grey: np.ndarray) -> np.ndarray:
     """Grey values in 0..255 from 16-bit integers, or from others whose largest value is taken for white."""
-    white = 65535 if np.issubdtype(grey.dtype, np.integer) else max(float(grey.max()), 1e-9)
-    return (np.clip(grey / white, 0, 1) * 255).astype(np.uint8)
+    if np.issubdtype(grey.dtype, np.integer):
+        return (np.clip(grey, 0, 65535) // 257).astype(np.uint8)
+    return (np.clip(grey / max(float(grey.max()), 1e-9), 0, 1) * 255).astype(np.uint8)
 
 
 def to_square(image: Image.Image, size: int) -> UInt8[np.ndarray, "Y X 3"]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,25 @@ def image_id(name: str) -> ImageId:
     return int(found[1]) if found else name
 
 
-def to_results(captions: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Image names with their captions, as a results file holds them."""
-    return [{"image_id": image_id(name), "caption": caption} for name, caption in captions]
+def image_ids(names: Sequence[str]) -> list[ImageId]:
+    """Of different images different ones: names as they are, where two would have one number."""
+    ids = [image_id(name) for name in names]
+    return ids if len(set(ids)) == len(ids) else list(names)
 
 
-def to_references(captions: Iterable[tuple[str, Sequence[str]]]) -> dict[str, Any]:
-    """Image names with their references, as an annotations file holds them."""
+def to_results(names: Sequence[str], captions: Sequence[str]) -> list[dict[str, Any]]:
+    """Images with their captions, as a results file holds them."""
+    found = zip(image_ids(names), captions, strict=True)
+    return [{"image_id": image, "caption": caption} for image, caption in found]
+
+
+def to_references(names: Sequence[str], captions: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Images with their references, as an annotations file holds them."""
     images, annotations = [], []
-    for name, of_image in captions:
-        images.append({"id": image_id(name), "file_name": name})
+    for name, image, of_image in zip(names, image_ids(names), captions, strict=True):
+        images.append({"id": image, "file_name": name})
         for caption in of_image:
-            annotations.append({"id": len(annotations), "image_id": image_id(name), "caption": caption})
+            annotations.append({"id": len(annotations), "image_id": image, "caption": caption})
     return {"type": "captions", "info": {}, "licenses": [], "images": images, "annotations": annotations}
 
 
@@ -71,5 +78,5 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from error

@@ -1,7 +1,7 @@
 """All that is said of a split's captions: scores with intervals, how varied and how sound they are, how it was done."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import captioner_jax
@@ -67,7 +67,7 @@ class Report:
 
 def quick_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """BLEU-4 and CIDEr-D, for a look in passing."""
-    candidates, known = _words(captions, references)
+    candidates, known = _cut(ptb.parts, captions, references)
     counts = bleu_counts(candidates, known).total()
     return {"bleu_4": float(bleu(counts)[-1]), "cider_d": float(cider_d(candidates, known).mean())}
 
@@ -84,15 +84,17 @@ def make_report(
 
     `searched` says how they were written, for the signature.
     """
-    candidates, known = _words(captions, references)
+    # The official tool cuts words once more for BLEU and CIDEr-D, at every blank.
+    candidates, known = _cut(ptb.words, captions, references)
+    in_parts = _cut(ptb.parts, captions, references)
     scores = score_intervals(
-        bleu_counts(candidates, known),
+        bleu_counts(*in_parts),
         rouge_l(candidates, known),
-        cider_d(candidates, known),
+        cider_d(*in_parts),
         resamples=RESAMPLES,
         level=LEVEL,
     )
-    plain = float(cider(candidates, known).mean())
+    plain = float(cider(*in_parts).mean())
     learned = None if training is None else map(ptb.words, training)
     return Report(
         scores=scores,
@@ -119,10 +121,10 @@ def signature(references: Sequence[Sequence[str]], searched: str) -> str:
     )
 
 
-def _words(
-    captions: Sequence[str], references: Sequence[Sequence[str]]
+def _cut(
+    into: Callable[[str], list[str]], captions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[list[list[str]], list[list[list[str]]]]:
-    return [ptb.words(c) for c in captions], [[ptb.words(r) for r in of_image] for of_image in references]
+    return [into(c) for c in captions], [[into(r) for r in of_image] for of_image in references]
 
 
 def _joined(

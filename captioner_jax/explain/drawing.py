@@ -1,5 +1,6 @@
 """Maps over cells laid on the picture, and a sheet of them, one a word (Xu et al. 2015, "Show, Attend and Tell")."""
 
+import contextlib
 import math
 import textwrap
 from collections.abc import Sequence
@@ -12,6 +13,10 @@ from captioner_jax.data.images import square_of
 
 TILE, TEXT, GAP, COLUMNS = 224, 24, 12, 5
 PAPER, INK, PALE = (255, 255, 255), (24, 24, 28), (110, 110, 120)
+# Looked for on this machine where a text has letters beyond ASCII, of which Pillow's own font has none.
+FONTS = ("DejaVuSans.ttf", "NotoSansCJK-Regular.ttc", "Arial Unicode.ttf", "PingFang.ttc", "msyh.ttc", "arial.ttf")
+# That there is in no font.
+NO_LETTER = "\uffff"
 # How bright the picture stays where nobody looks.
 DARKEST = 0.22
 
@@ -45,10 +50,25 @@ def sheet(
     lines = textwrap.wrap(note, columns * width // 7)
     rows = math.ceil(len(tiles) / columns)
     page = Image.new("RGB", (columns * width + GAP, rows * height + GAP + 18 * len(lines) + GAP), PAPER)
-    draw, font, small = ImageDraw.Draw(page), ImageFont.load_default(17), ImageFont.load_default(13)
+    draw, font, small = ImageDraw.Draw(page), font_for("".join(titles), 17), font_for(note, 13)
     for i, (tile, title) in enumerate(zip(tiles, ["", *titles], strict=True)):
         left, top = GAP + i % columns * width, GAP + i // columns * height
         draw.text((left, top), title, INK, font)
         page.paste(tile, (left + (TILE - tile.width) // 2, top + TEXT))
     draw.multiline_text((GAP, rows * height + GAP), "\n".join(lines), PALE, small)
     return page
+
+
+def font_for(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font that lacks the fewest letters of a text: Pillow's own, or one that is found here."""
+    fonts = [ImageFont.load_default(size)]
+    for name in () if text.isascii() else FONTS:
+        with contextlib.suppress(OSError):
+            fonts.append(ImageFont.truetype(name, size))
+    return min(fonts, key=lambda font: sum(_drawn(letter, font) == _drawn(NO_LETTER, font) for letter in set(text)))
+
+
+def _drawn(letter: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> bytes:
+    image = Image.new("L", (TILE, TILE))
+    ImageDraw.Draw(image).text((0, 0), letter, "white", font)
+    return image.tobytes()

@@ -102,6 +102,7 @@ def occlusion(retelling: Retelling) -> Float[Array, "B T S"]:
     r"""$$\log p(w_t \mid \ldots, F) - \log p(w_t \mid \ldots, F \setminus \{f_s\})$$ in nats, of each token and cell.
 
     Leave one out: the cell is looked at by no head of any layer. (Zeiler and Fergus 2014, section 4.2, grey a patch.)
+    The only cell of a grid cannot be left out, and loses nothing.
     """
     whole, cells = retelling.log_p(), retelling.memory.shape[1]
 

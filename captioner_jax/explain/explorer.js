@@ -172,10 +172,9 @@ function growTree() {
       row[i] = children[i].length ? (row[children[i][0]] + row[children[i].at(-1)]) / 2 : leaves++;
     }
   })(roots);
-  const beginning = (i) => (i < 0 ? [] : [...beginning(tree[i].parent), tree[i].token]);
   const fate = ({ chosen, dropped }) => (chosen ? "in the caption" : dropped ? "dropped" : "kept");
   const buttons = tree.map((branch, i) => {
-    const text = `${quoted(beginning(i).join(" "))}, log-probability ${branch.log_p.toFixed(2)}, ${fate(branch)}`;
+    const text = `${quoted(branch.beginning)}, log-probability ${branch.log_p.toFixed(2)}, ${fate(branch)}`;
     const looks = { class: branch.chosen ? "chosen" : fate(branch), "aria-label": text, tabindex: -1 };
     const button = make("button", { type: "button", ...looks }, branch.token);
     const [left, top, maxWidth] = [4 + branch.step * STEP, 4 + row[i] * ROW, WIDTH].map((pixels) => `${pixels}px`);

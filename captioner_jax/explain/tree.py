@@ -1,18 +1,20 @@
 """What a beam search considered, as a tree of beginnings of captions."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from captioner_jax.text.special import PAD
+from captioner_jax.text.tokenizer import Tokenizer
 
 
 class Branch(NamedTuple):
     """A word that a beam took at a step, counted from 0, to go on from its parent (by number; -1: from the start)."""
 
     token: str
+    beginning: str
+    """The text up to and with this word."""
     parent: int
     step: int
     log_p: float
@@ -27,7 +29,7 @@ def grow(
     steps: Int[np.ndarray, "U K T"],
     log_p: Float[np.ndarray, "U K"],
     caption: Int[np.ndarray, " T"],
-    name: Callable[[int], str],
+    tokenizer: Tokenizer,
 ) -> list[Branch]:
     """The branches, each after its parent, from the K captions in hand after each of U steps."""
     numbers: dict[tuple[int, ...], int] = {(): -1}
@@ -44,7 +46,8 @@ def grow(
     whole = _written(caption)
     return [
         Branch(
-            name(beginning[-1]),
+            tokenizer.name(beginning[-1]),
+            tokenizer.decode(beginning),
             numbers[beginning[:-1]],
             len(beginning) - 1,
             total,

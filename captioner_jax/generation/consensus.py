@@ -17,8 +17,9 @@ often as if their words were independent, and vocabularies begin with the most f
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from captioner_jax.errors import UserError
 from captioner_jax.generation.search import Found
-from captioner_jax.text.compiled_ngrams import ORDERS
+from captioner_jax.text.compiled_ngrams import LONGEST, ORDERS
 from captioner_jax.text.likeness import likeness, norms
 from captioner_jax.text.special import SPECIAL_TOKENS
 
@@ -32,6 +33,12 @@ def by_consensus(found: Found, drawn: Found) -> Found:
     counts = jnp.isfinite(drawn.log_p).astype(similar.dtype)[:, None]
     mean = (similar * counts).sum(-1) / jnp.maximum(counts.sum(-1), 1)
     return found._replace(scores=jnp.where(jnp.isfinite(found.scores), mean, -jnp.inf))
+
+
+def check_comparable(consensus: int, length: int) -> None:
+    """Raises UserError where captions of up to `length` tokens are to be compared, and are too long for that."""
+    if consensus and length > LONGEST:
+        raise UserError(f"consensus compares captions of up to {LONGEST} tokens, and these may have {length}")
 
 
 def idf(tokens: Int[Array, "B K T"]) -> list[Float[Array, "B K _"]]:

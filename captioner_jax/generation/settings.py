@@ -10,7 +10,7 @@ from jaxtyping import Array, Key
 from captioner_jax.config import STRICT, NotNegative, Positive, Seed
 from captioner_jax.errors import UserError
 from captioner_jax.generation import filters
-from captioner_jax.generation.consensus import by_consensus
+from captioner_jax.generation.consensus import by_consensus, check_comparable
 from captioner_jax.generation.constraints import (
     Constraint,
     at_least,
@@ -149,6 +149,7 @@ def _check(asked: Generation, words: int, length: int) -> None:
         raise UserError("groups are for beams, but words are drawn at random (temperature, top_k, top_p, min_p)")
     if not asked.draws and asked.num_captions > asked.beam:
         raise UserError(f"num_captions {asked.num_captions} takes a beam at least as wide, not {asked.beam}")
+    check_comparable(asked.consensus, words + 1)
     if asked.consensus and asked.beam == 1:
         raise UserError(
             "consensus chooses among a beam's captions, and a beam of 1 has one: take a wider one, such as 20"

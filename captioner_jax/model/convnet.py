@@ -46,8 +46,9 @@ def whitening_cosines(
     u, v, k = np.mgrid[0:side, 0:side, 0:colours]
     spread = np.where(k == 0, 3, 1) / (np.hypot(u, v) + 0.25)
     waves = cosines(side)
-    filters = np.einsum("uvk,uy,vx,kc->uvkyxc", 1 / spread, waves, waves, OPPONENT).reshape(-1, side, side, colours)
-    filters = filters[np.argsort(-spread.ravel(), kind="stable")]
+    loudest = np.argsort(-spread.ravel(), kind="stable")[:channels]
+    u, v, k = (axis.ravel()[loudest] for axis in (u, v, k))
+    filters = np.einsum("f,fy,fx,fc->fyxc", 1 / spread.ravel()[loudest], waves[u], waves[v], OPPONENT[k])
     both = np.concatenate([filters, -filters])
     return jnp.asarray(both[:channels].transpose(1, 2, 3, 0), dtype)
 
@@ -115,8 +116,8 @@ class ConvNet(Stack):
     """
 
     def __init__(self, config: EncoderConfig, *, rngs: nnx.Rngs):
-        """Raises ValueError where `widths` and `blocks` tell of different numbers of stages."""
-        if len(config.widths) != len(config.blocks):
+        """Raises ValueError where `widths` and `blocks` tell of different numbers of stages, or of none."""
+        if len(config.widths) != len(config.blocks) or not config.widths:
             raise ValueError(f"{len(config.widths)} widths for {len(config.blocks)} stages of blocks")
         side = 2 * config.stem
         self.stem = nnx.Conv(

@@ -57,7 +57,8 @@ class Program(NamedTuple):
 def read(compiled: jax.stages.Compiled, state: TrainState, batch: Batch, devices: int, rounds: int) -> Program:
     """What the compiler tells of a step for so many devices, `rounds` parts of a batch one after another.
 
-    It counts what loops repeat once; the only loops here are over those parts.
+    It counts what loops repeat once; the only loops here are over those parts. FLOPs outside of them, the optimizer's,
+    are taken for as many inside.
     """
     text, cost = compiled.as_text() or "", compiled.cost_analysis() or {}
     repeated = rounds if loops(text) else 1

@@ -19,6 +19,8 @@ ms a step, and what follows from it, is what the chips' peaks allow: real steps 
 measured. Images that come too slowly, evaluations, checkpoints and compilation are not in it."""
 BY_PARTS = """\
 With train.remat what is done for each part of the logits is counted once: FLOPs, bytes and time are too few."""
+AGAIN = """\
+With train.accumulate the optimizer's FLOPs are counted once for each part of a batch: FLOPs and time are too many."""
 MIB = 2.0**20
 # Collectives that are told one by one.
 SHOWN = 8
@@ -59,7 +61,8 @@ def plan(config: Config, names: str) -> None:
 
 def limits(config: Config) -> str:
     """What the table does not tell."""
-    return f"{LIMITS}\n{BY_PARTS}" if config.train.remat else LIMITS
+    train = config.train
+    return "\n".join([LIMITS, *[BY_PARTS] * train.remat, *[AGAIN] * (train.accumulate > 1)])
 
 
 def details(row: Row) -> list[str]:

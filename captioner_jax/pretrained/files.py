@@ -90,7 +90,8 @@ def _preprocessor(folder: Path) -> dict[str, Any] | None:
     """What the cards in a folder tell of normalisation."""
     for card in (folder / name for name in CARDS):
         told = _json(card) if card.is_file() else {}
-        told = told.get("pretrained_cfg", told)
+        inner = told.get("pretrained_cfg")
+        told = inner if isinstance(inner, dict) else told
         mean, deviation = (told.get(f"image_{key}", told.get(key)) for key in ("mean", "std"))
         if mean is not None and deviation is not None:
             return {"image_mean": mean, "image_std": deviation}

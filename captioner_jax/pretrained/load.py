@@ -22,6 +22,8 @@ NORMALISATIONS: dict[str, tuple[tuple[float, float, float], tuple[float, float, 
 """Mean and standard deviation, in red, green and blue, by which those who publish weights normalise pixels in [0,1]."""
 
 _BOTTLENECKS = ("resnet50", "resnet101", "resnet152")
+# Where a stage of each version halves the grid.
+_STRIDES = {"1": "the first 1x1", "1.5": "the 3x3"}
 _SHOWN = 10
 
 
@@ -65,11 +67,11 @@ def _renamed(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> dict[s
 
 def _check_strides(config: EncoderConfig, weights: Weights) -> None:
     """Raises UserError where the file says that its network halves the grid elsewhere than ours would."""
-    of_version_1 = weights.metadata.get("stride", "").startswith("v1:")
-    if of_version_1 and config.kind in _BOTTLENECKS and config.resnet_version == "1.5":
+    told = weights.metadata.get("stride", "").partition(":")[0].removeprefix("v")
+    if told in _STRIDES and config.kind in _BOTTLENECKS and config.resnet_version != told:
         raise UserError(
-            f"{weights.origin} strides in the first 1x1 convolution of a stage, not in the 3x3: "
-            "set --model.encoder.resnet-version 1"
+            f"{weights.origin} strides in {_STRIDES[told]} convolution of a stage: set --model.encoder.resnet-version "
+            f"{told}"
         )
 
 
@@ -79,11 +81,13 @@ def _with_our_epsilon(tensors: dict[str, np.ndarray], weights: Weights) -> dict[
     """
     told = weights.metadata.get("bn_eps", str(EPSILON)).partition(" ")[0]
     try:
-        more = float(told) - EPSILON
+        epsilon = float(told)
+        if not 0 <= epsilon < 1:
+            raise ValueError(told)
     except ValueError as error:
-        raise UserError(f"{weights.origin} tells of a bn_eps that is no number: {told!r}") from error
+        raise UserError(f"{weights.origin} tells of a bn_eps that is no number from 0 to 1: {told!r}") from error
     return {
-        name: tensor.astype(np.float32) + np.float32(more) if name.endswith(".variance") else tensor
+        name: tensor.astype(np.float32) + np.float32(epsilon - EPSILON) if name.endswith(".variance") else tensor
         for name, tensor in tensors.items()
     }
 
@@ -123,15 +127,22 @@ def _some(names: list[str]) -> str:
 
 
 def _normalisation(config: EncoderConfig, weights: Weights) -> str:
-    """As configured; as published beside the weights; as is usual for the kind. Raises UserError for one not known."""
+    """As configured; as published beside the weights; as all who publish such have it.
+
+    Raises UserError for one not known, and where nobody tells and those who publish such differ.
+    """
     if config.normalisation is not None:
         return config.normalisation
     if weights.preprocessor is not None:
         return _of_preprocessor(weights.preprocessor, weights.origin)
     if config.kind.startswith("clip"):
         return "clip"
-    of_torchvision = "conv_proj.weight" in weights.tensors
-    return "half" if config.kind.startswith("vit") and not of_torchvision else "imagenet"
+    if config.kind.startswith("vit") and "conv_proj.weight" not in weights.tensors:  # which is torchvision's name
+        raise UserError(
+            f"{weights.origin} has no card beside it that tells what its pixels were normalised by: set "
+            "--model.encoder.normalisation half (most of Google's and timm's) or imagenet (DeiT, DINO)"
+        )
+    return "imagenet"
 
 
 def _of_preprocessor(preprocessor: dict[str, Any], origin: str) -> str:

@@ -64,7 +64,7 @@ def to_ours(tensors: Mapping[str, np.ndarray], kind: EncoderKind) -> dict[str, n
         place = _place(name)
         try:
             ours.update(_laid_out(place, tensor, SIZES[kind].heads) if place else {name: tensor})
-        except ValueError:  # it does not divide into heads, or has another number of axes
+        except (ValueError, IndexError):  # it does not divide into heads, or has another number of axes
             ours[name] = tensor
     return ours
 

@@ -322,3 +322,8 @@ def words(caption: str) -> list[str]:
     if not _PLAIN.fullmatch(caption):
         return _scored(caption)
     return [word for chunk in caption.split() for word in _scored_chunk(chunk)]
+
+
+def parts(caption: str) -> list[str]:
+    """Its words, those cut that hold a blank: a no-break one joins numbers (2 1/2), and parts of telephone numbers."""
+    return [part for word in words(caption) for part in word.split()]

@@ -18,6 +18,11 @@ CLITICS = ("'s", "n't", "'re", "'ve", "'ll", "'d", "'m")
 # Its names of brackets.
 BRACKETS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "-lcb-": "{", "-rcb-": "}"}
 
+# Letters that stand for bytes in byte pairs: most for themselves, those that print nothing for others, from 256 on.
+_PRINTED = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+_OTHERS = [byte for byte in range(0x100) if byte not in _PRINTED]
+BYTES = {chr(byte): byte for byte in _PRINTED} | {chr(0x100 + i): byte for i, byte in enumerate(_OTHERS)}
+
 
 class Tokenizer:
     """A vocabulary, and the way from captions to ids and back."""
@@ -95,6 +100,16 @@ class Tokenizer:
             return self.backend.decode([i for i in kept if i != UNKNOWN]).strip()
         return joined(self.backend.id_to_token(i) or "" for i in kept)
 
+    def name(self, token: int) -> str:
+        """What a token is by itself: a word, or bytes of a text, such as " dog", or <e7> for a part of a character."""
+        if self.by_words or token < len(SPECIAL_TOKENS):
+            return joined([self.backend.id_to_token(token) or ""])
+        content = bytes(BYTES[letter] for letter in self.backend.id_to_token(token) or "")
+        try:
+            return content.decode("utf-8")
+        except UnicodeDecodeError:
+            return f"<{content.hex(' ')}>"
+
 
 def train_words(captions: Iterable[str], min_count: int) -> Tokenizer:
     """Words as the caption evaluation counts them, those seen at least `min_count` times, the most frequent first.
@@ -139,10 +154,12 @@ def joined(words: Iterable[str]) -> str:
     """Words as one writes them: what the Penn Treebank cuts off a word is put back, and brackets are brackets."""
     text = ""
     for word in words:
-        text += word if word in CLITICS else f" {BRACKETS.get(word, word)}"
+        text += word if word in CLITICS else f" {word}"
+    for name, bracket in BRACKETS.items():
+        text = text.replace(name, bracket)
     return text.removeprefix(" ")
 
 
 def _plain(caption: str) -> list[str]:
     """Its words, of which none is taken for a special token, and none holds a space."""
-    return [part for word in ptb.words(caption) for part in word.split() if part not in SPECIAL_TOKENS]
+    return [part for part in ptb.parts(caption) if part not in SPECIAL_TOKENS]

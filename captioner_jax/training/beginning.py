@@ -1,6 +1,5 @@
 """A captioner before its first step: random, but for an encoder with published weights; or one that was kept."""
 
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -9,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from captioner_jax.bundle import Bundle, abstract
-from captioner_jax.config import Config, EncoderConfig, ModelConfig
+from captioner_jax.config import Config, EncoderConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
@@ -99,7 +98,7 @@ def _with_random(parameters: dict[Any, Any], config: Config, vocabulary: int) ->
 
 def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundle) -> Beginning:
     """With the weights of a captioner. Raises UserError where it is not of the configured kind."""
-    differ = differences(_architecture(start.model), _architecture(config.model), "model.")
+    differ = differences(start.model.architecture, config.model.architecture, "model.")
     if start.preprocessing.image_size != config.data.image_size:
         differ.append(f"  data.image_size: {start.preprocessing.image_size} then, {config.data.image_size} now")
     asked, had = config.model.encoder.normalisation, start.preprocessing
@@ -117,12 +116,6 @@ def _teacher(config: Config, start: Bundle | None) -> str | None:
     if config.teacher.is_there:
         return config.teacher.encoder.kind
     return None if start is None else start.training.get("teacher")
-
-
-def _architecture(model: ModelConfig) -> dict[str, Any]:
-    """The settings that decide what its variables mean."""
-    encoder = dataclasses.replace(model.encoder, weights=None, normalisation=None, frozen_stages=0, batch_norm="frozen")
-    return dataclasses.asdict(dataclasses.replace(model, encoder=encoder, dropout=0.0))
 
 
 def _first_state(config: Config, parameters: dict[Any, Any]) -> TrainState:

@@ -50,13 +50,18 @@ class Choice:
     beam: Annotated[Positive, Le(100)]
     num_captions: Annotated[Positive, Le(100)]
     temperature: Annotated[float, Gt(0), Le(100)] | None
-    seed: Seed
+    seed: Annotated[Seed, Le(2**53)]
+    """As large as a browser's numbers are exact."""
 
 
 def first_choice(asked: Generation) -> Choice:
-    """What the page begins with: as many captions as there are beams, up to five."""
+    """What the page begins with: as many captions as there are beams, up to five.
+
+    Raises UserError for what people could not choose in it.
+    """
     count = asked.num_captions if asked.num_captions > 1 else min(SHOWN, asked.beam)
-    return Choice(asked.beam, count, asked.temperature, asked.seed)
+    chosen = {"beam": asked.beam, "num_captions": count, "temperature": asked.temperature, "seed": asked.seed}
+    return validated(Choice, chosen, "--serve")
 
 
 def make_app(captioner: Captioner, asked: Generation, name: str) -> Starlette:

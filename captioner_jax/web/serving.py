@@ -6,10 +6,12 @@ import io
 import ipaddress
 import socket
 import sys
+from typing import Any
 
 import uvicorn
 from PIL import Image
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from captioner_jax.captioning import Captioner
 from captioner_jax.errors import UserError
@@ -28,6 +30,8 @@ HEADERS = {
 }
 # Connections at a time, each of which may hold a picture in memory.
 CONNECTIONS = 32
+# Seconds for somebody who has connected to ask for something.
+SILENCE = 20
 # Seconds for answers under way when it is to end.
 LAST_ANSWERS = 3
 
@@ -68,11 +72,24 @@ def warm_up(captioner: Captioner, asked: Generation) -> None:
     told(captioner, grey.getvalue(), dataclasses.replace(asked, **dataclasses.asdict(first_choice(asked))))
 
 
+class Impatient(H11Protocol):
+    """Leaves those who connect and ask for nothing, or others would find no connection free."""
+
+    def connection_made(self, transport: Any) -> None:  # asyncio's, or another loop's
+        super().connection_made(transport)
+        self.loop.call_later(SILENCE, self._leave_the_silent)
+
+    def _leave_the_silent(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+
 def make_server(app: ASGIApp) -> uvicorn.Server:
     """HTTP alone, without a log of requests."""
     return uvicorn.Server(
         uvicorn.Config(
             app,
+            http=Impatient,
             ws="none",
             lifespan="off",
             log_level="warning",

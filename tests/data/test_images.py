@@ -90,6 +90,8 @@ def odd_dds():
         (b"", "the file is empty, gone or unreadable"),
         (odd_dds(), "of a kind that Pillow cannot read: Unimplemented"),
         (b"hello, I am text", "not an image"),
+        (encoded(picture(), "EPS"), "EPS, which is a program, and not run here"),
+        (b"\xc5\xd0\xd3\xc6" + bytes(26) + encoded(picture(), "EPS"), "EPS, which is a program"),
         (encoded(picture(size=(300, 300)), "JPEG")[:400], "damaged"),
         (encoded(picture(size=(300, 300)), "PNG")[:200], "damaged"),
         (b"\xff\xd8\xff\xe0 fake", "not an image|damaged"),

@@ -6,8 +6,11 @@ import pytest
 
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation import java
+from captioner_jax.evaluation.bleu import bleu, bleu_counts
+from captioner_jax.evaluation.cider import cider_d
 from captioner_jax.evaluation.coco_files import image_id, read_references, read_results, to_references, to_results
 from captioner_jax.evaluation.report import make_report, quick_scores
+from captioner_jax.text import ptb
 
 REFERENCES = [("A dog runs.", "The brown dog is running!"), ("Two men on a boat", "two people ride in a boat")]
 
@@ -35,10 +38,33 @@ def test_a_report_holds_what_its_parts_say(monkeypatch):
 
 def test_files_come_back_as_they_went(tmp_path):
     names = ["val2014/COCO_val2014_000000000042.jpg", "my dog.jpg"]
-    (tmp_path / "c.json").write_text(json.dumps(to_results(zip(names, ["a dog", "a cat 猫"], strict=True))))
-    (tmp_path / "r.json").write_text(json.dumps(to_references(zip(names, REFERENCES, strict=True))))
+    (tmp_path / "c.json").write_text(json.dumps(to_results(names, ["a dog", "a cat 猫"])))
+    (tmp_path / "r.json").write_text(json.dumps(to_references(names, REFERENCES)))
     assert read_results(tmp_path / "c.json") == {42: "a dog", "my dog.jpg": "a cat 猫"}
     assert read_references(tmp_path / "r.json") == {42: list(REFERENCES[0]), "my dog.jpg": list(REFERENCES[1])}
+
+
+def test_images_of_one_number_keep_their_names(tmp_path):
+    names = ["one/000000000042.jpg", "two/000000000042.jpg"]
+    (tmp_path / "c.json").write_text(json.dumps(to_results(names, ["a dog", "a cat"])))
+    (tmp_path / "r.json").write_text(json.dumps(to_references(names, REFERENCES)))
+    assert list(read_results(tmp_path / "c.json")) == list(read_references(tmp_path / "r.json")) == names
+
+
+def test_words_are_cut_at_no_break_spaces_for_bleu_and_cider_alone():
+    """As the official scorers do, which split the tokenizer's lines anew; only that of ROUGE splits at spaces alone."""
+    captions, references = ["a 2 1/2 story house", "a dog"], [["the 2 1/2 story house"], ["one dog"]]
+    assert ptb.words(captions[0]) == ["a", "2\xa01/2", "story", "house"]
+    cut = (
+        [["a", "2", "1/2", "story", "house"], ["a", "dog"]],
+        [[["the", *["2", "1/2", "story", "house"]]], [["one", "dog"]]],
+    )
+    scores = make_report(captions, references).scores
+    assert (
+        scores["bleu_4"].estimate == bleu(bleu_counts(*cut).total())[-1] == quick_scores(captions, references)["bleu_4"]
+    )
+    assert scores["cider_d"].estimate == cider_d(*cut).mean()
+    assert scores["rouge_l"].estimate == pytest.approx((3 / 4 + 1 / 2) / 2)  # of equal length: precision is recall
 
 
 @pytest.mark.parametrize(
@@ -53,6 +79,7 @@ def test_only_cocos_names_are_numbers(name, number):
     ("content", "message"),
     [
         ("[", "not JSON"),
+        ("[" * 100_000, "not JSON"),
         ("{}", "wanted a list"),
         ('[{"image_id": 1}]', "entry 0"),
         ('[{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}]', "entry 1: image 1 has a caption"),

@@ -89,6 +89,11 @@ def test_a_gate_that_is_shut_lets_nothing_of_the_picture_in(images, words):
 def test_a_mistake_is_one_message(tmp_path, capsys):
     assert compare([GatedCaptioner], ["--config", str(tmp_path / "none.toml")]) == 1
     assert capsys.readouterr().err == f"error: {tmp_path}/none.toml: No such file or directory\n"
+    assert compare([GatedCaptioner], ["--steps", "0"]) == 1
+    assert capsys.readouterr().err == "error: command line: steps = 0: input should be greater than 0\n"
+    (tmp_path / "photographs.toml").write_text('[data]\nsource = "flickr8k"\n')
+    assert compare([GatedCaptioner], ["--config", str(tmp_path / "photographs.toml")]) == 1
+    assert "captioners are compared on drawn scenes" in capsys.readouterr().err
 
 
 @pytest.mark.slow

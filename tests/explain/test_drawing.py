@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
 from captioner_jax.data.images import square_of, to_square
-from captioner_jax.explain.drawing import DARKEST, overlaid, sheet
+from captioner_jax.explain import drawing
+from captioner_jax.explain.drawing import DARKEST, font_for, overlaid, sheet
 
 
 def photograph(width, height):
@@ -43,3 +44,13 @@ def test_a_sheet_has_a_tile_for_each_word():
     two = sheet(picture, ["a"] * 5, [np.ones((2, 2))] * 5, "note")
     assert two.width == one.width
     assert two.height > one.height  # six tiles take a second row
+
+
+def test_letters_are_drawn_by_a_font_that_has_them(monkeypatch):
+    monkeypatch.setattr(drawing, "FONTS", ("none.ttf", "DejaVuSans.ttf"))
+    try:
+        has_letters = ImageFont.truetype("DejaVuSans.ttf", 17).getname()
+    except OSError:
+        pytest.skip("DejaVu Sans is not installed here")
+    assert font_for("ein Bär läuft über die Straße", 17).getname() == has_letters
+    assert font_for("a bear", 17).getname() != has_letters

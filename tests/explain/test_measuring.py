@@ -5,11 +5,13 @@ import pytest
 
 from captioner_jax import bundle as bundles
 from captioner_jax.data.shapes.builder import Drawing
+from captioner_jax.errors import UserError
 from captioner_jax.explain import __main__ as program
 from captioner_jax.explain import measuring
+from captioner_jax.explain.measuring import measure
 from captioner_jax.generation.search import Found
 from captioner_jax.text.special import END, PAD
-from captioner_jax.text.tokenizer import train_words
+from captioner_jax.text.tokenizer import train_bpe, train_words
 from tests.making import untrained
 
 SCENES = [Drawing("test")[i] for i in range(5)]
@@ -31,6 +33,11 @@ def test_what_is_not_true_is_not_measured(bundle, tmp_path, capsys):
     assert "no split 'tests'; there are train, validation" in capsys.readouterr().err
     assert program.main([str(tmp_path / "captioner"), "--scenes", "0"]) == 1
     assert "command line: scenes = 0: input should be greater than 0" in capsys.readouterr().err
+
+
+def test_what_writes_no_words_is_not_measured_by_words():
+    with pytest.raises(UserError, match="this captioner writes pairs of bytes"):
+        measure(untrained(image_size=32, tokenizer=train_bpe(["a red circle"], 300)), Drawing("test"), 1, 0)
 
 
 @pytest.mark.slow

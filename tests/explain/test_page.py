@@ -31,8 +31,8 @@ def example(words=("a", "red", "circle", "<end>"), shape=(LAYERS, HEADS), grid=(
         np.broadcast_to(back, (layers, heads, tokens, tokens)).copy(),
     )
     maps = np.random.default_rng(0).random((tokens, *grid)).astype(np.float32)
-    tree = [Branch(word, i - 1, i, -0.1 * i, True, False) for i, word in enumerate(words)]
-    return told, Grounds(maps, maps, maps, maps - 0.5), [*tree, Branch("blue", 0, 1, -3.0, False, True)]
+    tree = [Branch(word, " ".join(words[: i + 1]), i - 1, i, -0.1 * i, True, False) for i, word in enumerate(words)]
+    return told, Grounds(maps, maps, maps, maps - 0.5), [*tree, Branch("blue", "a blue", 0, 1, -3.0, False, True)]
 
 
 def page_of(told, grounds, tree, name="a photo.jpg"):

@@ -94,6 +94,13 @@ def test_what_cannot_be_had_is_refused(asked, message):
         make_search(asked, TOKENIZER, 8)
 
 
+def test_captions_too_long_to_be_compared_are_refused():
+    make_search(Generation(), TOKENIZER, 200)
+    make_search(Generation(consensus=10, max_length=126), TOKENIZER, 200)
+    with pytest.raises(UserError, match="consensus compares captions of up to 127 tokens, and these may have 200"):
+        make_search(Generation(consensus=10), TOKENIZER, 200)
+
+
 def test_pairs_of_bytes_end_well_and_are_asked_for_no_words():
     """Inside a caption "the" has a space before it, which belongs to the token."""
     tokenizer = train_bpe(["a dog on the grass", "the dog on a ball"] * 3, 300)

@@ -168,6 +168,8 @@ def test_a_teacher_is_planned_with():
 def test_what_is_counted_once_is_said():
     assert "too few" in limits(Config(train=TrainConfig(remat=True)))
     assert "too few" not in limits(Config())
+    assert "too many" in limits(Config(train=TrainConfig(accumulate=2)))
+    assert "too many" not in limits(Config())
 
 
 RECIPES = sorted(Path(__file__).parents[2].glob("configs/*.toml"))

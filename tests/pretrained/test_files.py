@@ -75,7 +75,7 @@ HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
             {"image_mean": [0.1] * 3, "image_std": [0.2] * 3},
         ),
         ({"preprocessor_config.json": {"size": 224}, "config.json": {"mean": [0.5] * 3, "std": [0.5] * 3}}, HALF),
-        ({"config.json": {"architectures": ["ViT"]}}, None),
+        ({"config.json": {"architectures": ["ViT"], "pretrained_cfg": None}}, None),
         ({}, None),
     ],
 )

@@ -1,5 +1,6 @@
 """Published weights brought to an encoder: what fits, what may be missing, and what is told where they do not fit."""
 
+import dataclasses
 import json
 import math
 import os
@@ -121,16 +122,18 @@ def test_another_epsilon_goes_into_the_variances(file):
         np.testing.assert_allclose(other[name], plain[name] + np.float32(changed), rtol=1e-7)
 
 
-def test_an_epsilon_that_is_no_number_is_told(file):
-    with pytest.raises(UserError, match="bn_eps that is no number: 'small'"):
-        load_into(config(file(WHOLE, {"bn_eps": "small"})), WHOLE, WHOLE)
+@pytest.mark.parametrize("told", ["small", "nan", "inf", "-1"])
+def test_an_epsilon_that_is_none_is_told(file, told):
+    with pytest.raises(UserError, match=f"bn_eps that is no number from 0 to 1: '{told}'"):
+        load_into(config(file(WHOLE, {"bn_eps": told})), WHOLE, WHOLE)
 
 
-def test_strides_of_another_version_are_told(file):
-    weights = file(WHOLE, {"stride": "v1: in the 1x1"})
-    with pytest.raises(UserError, match=r"set --model\.encoder\.resnet-version 1"):
-        load_into(config(weights, kind="resnet50"), WHOLE, WHOLE)
-    for right in ({"kind": "resnet50", "resnet_version": "1"}, {"kind": "resnet18"}):
+@pytest.mark.parametrize(("version", "other"), [("1", "1.5"), ("1.5", "1")])
+def test_strides_of_another_version_are_told(file, version, other):
+    weights = file(WHOLE, {"stride": f"v{version}: as its paper has it"})
+    with pytest.raises(UserError, match=rf"set --model\.encoder\.resnet-version {version}$"):
+        load_into(config(weights, kind="resnet50", resnet_version=other), WHOLE, WHOLE)
+    for right in ({"kind": "resnet50", "resnet_version": version}, {"kind": "resnet18"}):
         assert load_into(config(weights, **right), WHOLE, WHOLE).arrays.keys() == WHOLE.keys()
 
 
@@ -171,8 +174,6 @@ def test_a_normalisation_that_is_not_known_is_told_unless_one_is_set(file, mean)
         ("resnet50", "conv1.weight", "imagenet"),
         ("vgg16_bn", "features.0.weight", "imagenet"),
         ("vit_b16", "conv_proj.weight", "imagenet"),
-        ("vit_b16", "patch_embed.proj.weight", "half"),
-        ("vit_s16", "vit.embeddings.patch_embeddings.projection.weight", "half"),
         ("clip_b32", "vision_model.embeddings.patch_embedding.weight", "clip"),
     ],
 )
@@ -181,6 +182,16 @@ def test_without_a_word_normalisation_is_as_usual_for_the_kind(file, monkeypatch
         monkeypatch.setattr(f"captioner_jax.pretrained.{module}.to_ours", lambda tensors, kind: {"a": np.ones(1)})
     loaded = load_into(config(file({theirs: (1,)}), kind=kind), {"a": (1,)}, {"a": (1,)})
     assert loaded.normalisation == usual
+
+
+def test_without_a_word_transformers_of_names_that_many_use_are_refused(file, monkeypatch):
+    """Google's and timm's are by half, DeiT's and DINO's by ImageNet's, under the same names."""
+    monkeypatch.setattr("captioner_jax.pretrained.vit_names.to_ours", lambda tensors, kind: {"a": np.ones(1)})
+    asked = config(file({"patch_embed.proj.weight": (1,)}), kind="vit_b16")
+    with pytest.raises(UserError, match=r"no card beside it.* set --model\.encoder\.normalisation half"):
+        load_into(asked, {"a": (1,)}, {"a": (1,)})
+    told = dataclasses.replace(asked, normalisation="imagenet")
+    assert load_into(told, {"a": (1,)}, {"a": (1,)}).normalisation == "imagenet"
 
 
 def shapes(kind: type[nnx.Module], config: EncoderConfig) -> dict[str, tuple[int, ...]]:

@@ -1,6 +1,7 @@
 """Captions to ids and back."""
 
 import json
+import re
 
 import pytest
 import tokenizers
@@ -43,6 +44,21 @@ def test_bytes_merge_what_is_frequent():
 def test_a_cut_through_a_letter_does_not_break_decoding():
     for length in range(2, 12):
         assert BYTES.decode(BYTES.encode("二隻狗🐶", length)) is not None
+
+
+def test_a_token_has_a_name_of_its_own():
+    assert [WORDS.name(i) for i in (END, *WORDS.encode_all(["it can't"])[0])] == ["<end>", "it", "ca", "n't"]
+    names = [BYTES.name(i) for i in range(len(BYTES))]
+    assert len(set(names)) == len(names)
+    assert names[: len(SPECIAL_TOKENS)] == list(SPECIAL_TOKENS)
+    assert "".join(BYTES.name(i) for i in BYTES.encode_all(["a dog"])[0]) == "a dog"
+    (first, *_) = BYTES.encode_all(["狗"])[0]
+    assert re.fullmatch(r"<e7( 8b)?>", BYTES.name(first))
+
+
+def test_brackets_inside_a_word_are_brackets():
+    (ids,) = train_words(["a cat :-( sits"], 1).encode_all(["a cat :-( sits"])
+    assert train_words(["a cat :-( sits"], 1).decode(ids) == "a cat :-( sits"
 
 
 def test_ids_have_their_places():
@@ -101,7 +117,11 @@ def test_other_files_are_refused(text):
 
 @pytest.mark.parametrize("kind", ["words", "bpe"])
 def test_others_decode_as_this_project_does(kind):
-    captions = ["a dog's ball isn't red (it is blue)", "two men [they'd run] , a cat & 狗 {say} 'hello'", "i'm n't"]
+    captions = [
+        "a dog's ball isn't red (it is blue)",
+        "two men [they'd run] , a cat & 狗 {say} 'hello'",
+        "i'm n't :-( (555) 555-1234",
+    ]
     tokenizer = train_words(captions, 1) if kind == "words" else train_bpe(captions, 300)
     other = tokenizers.Tokenizer.from_str(tokenizer.to_json_for_others())
     for ids in tokenizer.encode_all(captions):

@@ -16,7 +16,7 @@ from captioner_jax.generation.settings import Generation
 from captioner_jax.web import serving
 from tests.data.making import encoded, picture
 from tests.making import untrained
-from tests.web.serving import send
+from tests.web.serving import ask, send, served
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -63,6 +63,27 @@ def test_the_first_picture_waits_for_no_compiler(told):
     ((picture, settings),) = told
     assert picture.startswith(b"\x89PNG")
     assert settings == Generation(beam=3, prefix="a", num_captions=3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (Generation(beam=101), "--serve: beam = 101: input should be less than or equal to 100"),
+        (Generation(seed=2**53 + 1), "--serve: seed = 9007199254740993: input should be less"),
+    ],
+)
+def test_what_nobody_could_choose_in_the_page_is_refused(asked, message, told):
+    with pytest.raises(UserError, match=re.escape(message)):
+        serving.serve(Captioner(untrained()), asked, "127.0.0.1", 0)
+    assert not told
+
+
+def test_whoever_asks_for_nothing_is_left(monkeypatch):
+    monkeypatch.setattr(serving, "SILENCE", 0.2)
+    with served(Captioner(untrained())) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as silent:
+            assert silent.recv(1) == b""
+        assert ask(port)[0] == 200
 
 
 @pytest.mark.parametrize(
