@@ -22,10 +22,11 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from captioner_jax.config import ModelConfig
+from captioner_jax.config import DataConfig, ModelConfig, from_dict
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.files import sha256, whole_folder
+from captioner_jax.generation.neighbours import Known
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import flat
 from captioner_jax.model_card import model_card
@@ -36,6 +37,7 @@ FORMAT = 1
 RELEASED = Path(__file__).parent / "released" / "flickr8k"
 """The captioner that comes with the package."""
 CARD, WEIGHTS, TOKENIZER = "captioner.json", "weights.safetensors", "tokenizer.json"
+PHOTOGRAPHS = "photographs.safetensors"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,10 +51,17 @@ class Bundle:
     parameters: dict[Any, Any]
     scores: dict[str, float]
     training: dict[str, Any]
+    photographs: Known | None = None
+    """Those that similar ones are looked for among, if they are kept."""
 
     @functools.cached_property
     def graphdef(self) -> nnx.GraphDef[Captioner]:
         return abstract(self.model, len(self.tokenizer))[0]
+
+    @property
+    def trained_on(self) -> DataConfig:
+        """The data set that the captioner was trained on, without the places where it lay."""
+        return from_dict({"data": self.training.get("data", {})}, "the captioner's data settings").data
 
     def save(self, directory: Path) -> None:
         """Writes the directory, all of it or nothing; one that is there is replaced."""
@@ -60,6 +69,8 @@ class Bundle:
             weights = {name: np.asarray(value) for name, value in flat(self.parameters).items()}
             (folder / WEIGHTS).write_bytes(safetensors.numpy.save(weights))  # save_file hides it from other users
             (folder / TOKENIZER).write_text(self.tokenizer.to_json(), encoding="utf-8")
+            if self.photographs is not None:
+                (folder / PHOTOGRAPHS).write_bytes(safetensors.numpy.save(self.photographs._asdict()))
             card = {
                 "format": FORMAT,
                 "model": dataclasses.asdict(self.model),
@@ -67,14 +78,14 @@ class Bundle:
                 "max_length": self.max_length,
                 "scores": self.scores,
                 "training": self.training,
-                "sha256": {name: sha256(folder / name) for name in (WEIGHTS, TOKENIZER)},
+                "sha256": {file.name: sha256(file) for file in sorted(folder.iterdir())},
             }
             (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
             (folder / "README.md").write_text(self._model_card(), encoding="utf-8")
 
     def _model_card(self) -> str:
         parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(self.parameters))
-        known = self.scores, self.training
+        known = self.scores, self.training, 0 if self.photographs is None else len(self.photographs.seen)
         return model_card(self.model, self.preprocessing, len(self.tokenizer), parameters, *known)
 
 
@@ -85,7 +96,7 @@ def load(directory: Path) -> Bundle:
         if card["format"] > FORMAT:
             raise UserError(f"{directory} is of format {card['format']}, later than this program knows: update it")
         for name, digest in card["sha256"].items():
-            if name not in (WEIGHTS, TOKENIZER) or sha256(directory / name) != digest:
+            if name not in (WEIGHTS, TOKENIZER, PHOTOGRAPHS) or sha256(directory / name) != digest:
                 raise UserError(f"{directory / name} is damaged: its checksum is not the one in {CARD}")
         model = pydantic.TypeAdapter(ModelConfig).validate_json(json.dumps(card["model"]))
         preprocessing = pydantic.TypeAdapter(Preprocessing).validate_json(json.dumps(card["preprocessing"]))
@@ -98,7 +109,10 @@ def load(directory: Path) -> Bundle:
         max_length, scores, training = card["max_length"], card["scores"], card["training"]
         if not (isinstance(max_length, int) and isinstance(scores, dict) and isinstance(training, dict)):
             raise ValueError(f"its max_length, scores or training in {CARD}")
-        return Bundle(model, preprocessing, max_length, tokenizer, parameters, scores, training)
+        photographs = None
+        if PHOTOGRAPHS in card["sha256"]:
+            photographs = Known(**safetensors.numpy.load_file(directory / PHOTOGRAPHS))
+        return Bundle(model, preprocessing, max_length, tokenizer, parameters, scores, training, photographs)
     except (AttributeError, KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{directory} is damaged: {error!r}") from error
 
@@ -127,7 +141,7 @@ def between(one: Bundle, other: Bundle, share: float) -> Bundle:
         raise UserError("only between weights of one model something can lie, and these are of two")
     mean = jax.tree.map(lambda x, y: (1 - share) * x + share * y, one.parameters, other.parameters)
     training = one.training | {"between": {"run": other.training.get("run"), "share": share}}
-    return dataclasses.replace(one, parameters=mean, scores={}, training=training)
+    return dataclasses.replace(one, parameters=mean, scores={}, training=training, photographs=None)
 
 
 @functools.cache
@@ -169,6 +183,21 @@ def _card(directory: Path) -> dict[str, Any]:
         raise UserError(f"{directory} is no captioner: {CARD}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{directory / CARD} is damaged: {error}") from error
+
+
+def check_photographs(bundles: Sequence[Bundle], count: int) -> None:
+    """Raises UserError where `count` similar photographs are to be found, and captioners keep none, too few, or not the
+    same."""
+    kept = [one.photographs for one in bundles if one.photographs is not None]
+    if count and len(kept) < len(bundles):
+        raise UserError(
+            "a captioner keeps no photographs among which neighbours could be found: "
+            "python -m captioner_jax.neighbours CAPTIONER --data.path DATA lets it keep those of its training data"
+        )
+    if count and count > min(len(photographs.seen) for photographs in kept):
+        raise UserError(f"neighbours {count}: a captioner keeps {min(len(one.seen) for one in kept)} photographs")
+    if count and any(not np.array_equal(one.captions, kept[0].captions) for one in kept):
+        raise UserError("captioners of one ensemble must keep the same photographs for neighbours to be found")
 
 
 def check_alike(bundles: Sequence[Bundle]) -> None:

@@ -28,6 +28,7 @@ from captioner_jax.explain.reading import make_reader
 from captioner_jax.explain.tree import Branch, grow
 from captioner_jax.generation.caption import Caption
 from captioner_jax.generation.ensemble import Ensemble
+from captioner_jax.generation.neighbours import index
 from captioner_jax.generation.search import Beams, Found
 from captioner_jax.generation.settings import Generation, make_recorder, make_search
 from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
@@ -185,7 +186,10 @@ class Captioner:
 
     def _make_writer(self, asked: Generation) -> Callable[..., Found]:
         search = make_search(asked, self.tokenizer, self.max_length)
-        return make_asked_writer([model.untrained for model in self._models], search)
+        bundle.check_photographs(self.bundles, asked.neighbours)
+        write = make_asked_writer([model.untrained for model in self._models], search)
+        known = [one.photographs for one in self.bundles if asked.neighbours and one.photographs is not None]
+        return functools.partial(write, photographs=[index(photographs) for photographs in known])
 
     def _make_recorder(self, asked: Generation) -> Callable[..., Beams]:
         record = make_recorder(asked, self.tokenizer, self.max_length)

@@ -1,7 +1,7 @@
 """Scores captions, without Java.
 
 python -m captioner_jax.evaluate CAPTIONER [--ensemble OTHER ...] --data.path FOLDER [--split test] [--beam 5]
-                                 [--consensus 30] [--output FOLDER]
+                                 [--consensus 30 [--neighbours 20]] [--output FOLDER]
 python -m captioner_jax.evaluate score RESULTS.json ANNOTATIONS.json [--output FILE.json]
 
 The first writes captions of a split's images and scores them; the second scores anybody's, in COCO's files.
@@ -48,6 +48,9 @@ class Evaluate:
     """Width of the search; 1 is greedy."""
     consensus: NotNegative = 0
     """Of the beam's captions takes that which is most like so many that are drawn at random; 0: the likeliest."""
+    neighbours: NotNegative = 0
+    """With consensus, so many photographs that look most like each one: what people wrote of them counts as much as
+    what is drawn. For captioners that keep photographs (python -m captioner_jax.neighbours)."""
     batch_size: Positive = 50
     """Images at a time."""
     output: Path | None = None
@@ -78,7 +81,7 @@ def main(arguments: list[str]) -> int:
         asks = [argument for argument in arguments if argument in ("-h", "--help")]
         tyro.cli(Evaluate, args=asks, prog=program)  # ends the program: with help, or for want of a captioner
     captioner = bundle.load(bundle.found(arguments[0]))
-    default = Evaluate(arguments[0], data=_trained_on(captioner))
+    default = Evaluate(arguments[0], data=captioner.trained_on)
     options = checked(tyro.cli(Evaluate, args=arguments, default=default, prog=program))
     from_dict({"data": dataclasses.asdict(options.data)}, "command line")
     evaluate(captioner, options)
@@ -131,13 +134,14 @@ def score(options: Score) -> None:
 
 def _scores(captioners: list[Bundle], split: Source, options: Evaluate) -> Scores:
     """As training scores, with the captioners' own size of image and length of caption."""
-    first, one = captioners[0], together(captioners, beams=options.beam, consensus=options.consensus)
+    first = captioners[0]
+    one = together(captioners, beams=options.beam, consensus=options.consensus, neighbours=options.neighbours)
     data = dataclasses.replace(
         options.data, image_size=first.preprocessing.image_size, max_length=min(its.max_length for its in captioners)
     )
     return score_split(
         split,
-        one.parameters,
+        one.known,
         first.tokenizer,
         data,
         batch_size=options.batch_size,
@@ -151,8 +155,11 @@ def _searched(options: Evaluate) -> str:
     """The search, in a word. Raises UserError where there is nothing to choose from by consensus."""
     if options.consensus and options.beam == 1:
         raise UserError("--consensus chooses among a beam's captions, and a beam of 1 has one: take a wider one")
+    if options.neighbours and not options.consensus:
+        raise UserError("--neighbours helps to choose by --consensus: ask for that, too, such as 100 of --beam 20")
     search = "greedy" if options.beam == 1 else f"beam{options.beam}"
-    return f"{search}-consensus{options.consensus}" if options.consensus else search
+    parts = {"consensus": options.consensus, "neighbours": options.neighbours}
+    return "-".join([search, *(f"{name}{count}" for name, count in parts.items() if count)])
 
 
 def _output(options: Evaluate) -> Path:
@@ -176,11 +183,6 @@ def _split(data: DataSet, name: str) -> Source:
     if name not in data.splits:
         raise UserError(f"--split: no split {name!r}; there are {', '.join(data.splits)}")
     return data.splits[name]
-
-
-def _trained_on(captioner: Bundle) -> DataConfig:
-    """The data set that the captioner was trained on, without the places where it lay."""
-    return from_dict({"data": captioner.training.get("data", {})}, "the captioner's data settings").data
 
 
 def _keep(file: Path, content: Any) -> None:

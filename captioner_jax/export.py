@@ -114,6 +114,8 @@ def write(captioner: Bundle, asked: Generation, platforms: Sequence[str], output
 def programs(captioner: Bundle, asked: Generation) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The two functions: pixels to memory, and memory and numbers to what is found."""
     search = make_search(asked, captioner.tokenizer, captioner.max_length)
+    if asked.neighbours:
+        raise UserError("an export holds no photographs among which neighbours could be found: leave --neighbours out")
 
     def encode(pixels: UInt8[Array, "B Y X 3"]) -> Memory:
         model = nnx.merge(captioner.graphdef, captioner.parameters)
@@ -122,7 +124,7 @@ def programs(captioner: Bundle, asked: Generation) -> tuple[Callable[..., Any], 
     def find(memory: Memory, numbers: UInt32[Array, " B"]) -> tuple[Array, Array, Array]:
         model = nnx.merge(captioner.graphdef, captioner.parameters)
         voice = Voice(model.decoder, [KeyValue(*layer) for layer in memory])
-        found = search(Ensemble([voice]), image_keys(asked.seed, numbers))
+        found = search(Ensemble([voice]), image_keys(asked.seed, numbers), ())
         return found.tokens, found.log_p, found.scores
 
     return encode, find

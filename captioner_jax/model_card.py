@@ -37,8 +37,10 @@ def model_card(
     parameters: int,
     scores: Mapping[str, float],
     training: Mapping[str, Any],
+    photographs: int,
 ) -> str:
-    """The card, in Markdown. `entries` are those of the vocabulary, `parameters` the numbers that were learnt."""
+    """The card, in Markdown. `entries` are those of the vocabulary, `parameters` the numbers that were learnt,
+    `photographs` those that it keeps."""
     size = preprocessing.image_size
     data = training.get("data", {})
     name = data.get("tfds", {}).get("name") if data.get("source") == "tfds" else data.get("source")
@@ -60,7 +62,7 @@ Writes captions of pictures.
 
 ## Data
 
-Trained on `{name or "unknown"}` for {training.get("step", "an unknown number of")} steps{beside}.
+Trained on `{name or "unknown"}` for {training.get("step", "an unknown number of")} steps{beside}.{_kept(photographs)}
 
 ## Scores
 
@@ -85,6 +87,10 @@ def _vocabulary(entries: int, tokenizer: str | None) -> str:
     """How many words there are; or, where it is made of something else or nobody knows of what, how many entries."""
     marks = len(SPECIAL_TOKENS)
     return f"{entries - marks:,} words and {marks} marks" if tokenizer == "words" else f"{entries:,} entries"
+
+
+def _kept(photographs: int) -> str:
+    return f" This folder holds what people wrote of {photographs:,} photographs." if photographs else ""
 
 
 def _table(scores: Mapping[str, float]) -> str:

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from captioner_jax.bundle import Bundle, check_alike
+from captioner_jax.bundle import Bundle, check_alike, check_photographs
 from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.generation.consensus import by_consensus, check_comparable
 from captioner_jax.generation.ensemble import Ensemble, Voice
+from captioner_jax.generation.neighbours import Index, index, near
 from captioner_jax.generation.search import Found, beam_search, different, greedy, sample_evenly
 from captioner_jax.generation.writing import Images
 from captioner_jax.model.captioner import Captioner
@@ -21,53 +22,62 @@ from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import PAD
 from captioner_jax.training.loss import masked_sum, token_losses
 
-All = Sequence[Parameters]
 Seen = Sequence[Float[Array, "B y x C"]]
 
 
-class Together(NamedTuple):
-    """Functions of all captioners' parameters; what each sees of a batch takes the place of its images."""
+class All(NamedTuple):
+    """What captioners know: their parameters, and the photographs that they keep, where these are asked for."""
 
-    parameters: All
+    parameters: Sequence[Parameters]
+    photographs: Sequence[Index]
+
+
+class Together(NamedTuple):
+    """Functions of all that captioners know; what each sees of a batch takes the place of its images."""
+
+    known: All
     sight: Callable[[All, Images], Seen]
     loss_sums: Callable[[All, Batch], tuple[Float[Array, ""], Float[Array, ""]]]
     write: Callable[[All, Seen], Found]
 
 
-def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0) -> Together:
-    """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn: for an
-    image those of its place in the batch.
+def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neighbours: int = 0) -> Together:
+    """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn, for an
+    image those of its place in the batch, and as much like those of so many `neighbours`.
 
-    Raises UserError for captioners of unlike vocabularies or sizes of image, and where captions are too long to be
-    compared.
+    Raises UserError for captioners of unlike vocabularies or sizes of image, where captions are too long to be
+    compared, and where there are no photographs to find neighbours among.
     """
     check_alike(bundles)
     sights = [make_sight(one.graphdef, one.preprocessing) for one in bundles]
     length = min(one.max_length for one in bundles)
     check_comparable(consensus, length)
+    check_photographs(bundles, neighbours)
 
-    def captioners(parameters: All) -> list[Captioner]:
-        return [nnx.merge(one.graphdef, its) for one, its in zip(bundles, parameters, strict=True)]
+    def captioners(known: All) -> list[Captioner]:
+        return [nnx.merge(one.graphdef, its) for one, its in zip(bundles, known.parameters, strict=True)]
 
-    def sight(parameters: All, images: Images) -> Seen:
-        return [see(its, images) for see, its in zip(sights, parameters, strict=True)]
+    def sight(known: All, images: Images) -> Seen:
+        return [see(its, images) for see, its in zip(sights, known.parameters, strict=True)]
 
     @jax.jit
-    def loss_sums(parameters: All, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def loss_sums(known: All, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
         seen: Any = batch.images
-        return ensemble_loss(captioners(parameters), seen, jnp.asarray(batch.tokens))
+        return ensemble_loss(captioners(known), seen, jnp.asarray(batch.tokens))
 
     @jax.jit
-    def write(parameters: All, seen: Seen) -> Found:
-        all_of_them = zip(captioners(parameters), seen, strict=True)
-        ensemble = Ensemble([Voice(one.decoder, one.memory(cells)) for one, cells in all_of_them])
+    def write(known: All, seen: Seen) -> Found:
+        all_of_them = zip(captioners(known), seen, strict=True)
+        ensemble = Ensemble([Voice(one.decoder, one.memory(cells), cells.mean((1, 2))) for one, cells in all_of_them])
         found = greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
         if consensus:
             keys = jax.random.split(jax.random.key(0), ensemble.images)
-            found = different(by_consensus(found, sample_evenly(ensemble, length, consensus, keys)), 1)
+            drawn = sample_evenly(ensemble, length, consensus, keys)
+            found = different(by_consensus(found, drawn, near(ensemble, known.photographs, neighbours)), 1)
         return found
 
-    return Together([one.parameters for one in bundles], sight, loss_sums, write)
+    photographs = [index(one.photographs) for one in bundles if neighbours and one.photographs is not None]
+    return Together(All([one.parameters for one in bundles], photographs), sight, loss_sums, write)
 
 
 def ensemble_loss(

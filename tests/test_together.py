@@ -23,7 +23,7 @@ def batch():
 
 
 def seen_by(one, batch):
-    return batch._replace(images=one.sight(one.parameters, batch.images))
+    return batch._replace(images=one.sight(one.known, batch.images))
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -32,15 +32,15 @@ def test_the_same_captioner_several_times_loses_and_writes_as_it_does_alone(batc
     alone = make_evaluation_step(captioner.graphdef, captioner.preprocessing)(captioner.parameters, batch)
     one = together([captioner], beams=3)
     several = together([captioner] * count, beams=3)
-    np.testing.assert_allclose(several.loss_sums(several.parameters, seen_by(several, batch)), alone, rtol=1e-5)
-    expected, written = (its.write(its.parameters, seen_by(its, batch).images).tokens for its in (one, several))
+    np.testing.assert_allclose(several.loss_sums(several.known, seen_by(several, batch)), alone, rtol=1e-5)
+    expected, written = (its.write(its.known, seen_by(its, batch).images).tokens for its in (one, several))
     np.testing.assert_array_equal(written, expected)
 
 
 def test_consensus_chooses_one_of_the_beams_captions(batch):
     captioners = [untrained(seed=1), untrained(seed=2)]
     beam, chosen = together(captioners, beams=8), together(captioners, beams=8, consensus=30)
-    found, best = (its.write(its.parameters, seen_by(its, batch).images).tokens for its in (beam, chosen))
+    found, best = (its.write(its.known, seen_by(its, batch).images).tokens for its in (beam, chosen))
     assert best.shape[1] == 1
     assert (found == best).all(-1).any(-1).all()
     assert not np.array_equal(best[:, 0], found[:, 0])
@@ -49,7 +49,7 @@ def test_consensus_chooses_one_of_the_beams_captions(batch):
 def test_the_loss_of_two_is_that_of_the_mean_of_their_probabilities(batch):
     captioners = [untrained(seed=1), untrained(seed=2)]
     both = together(captioners, beams=1)
-    loss, words = both.loss_sums(both.parameters, seen_by(both, batch))
+    loss, words = both.loss_sums(both.known, seen_by(both, batch))
     probabilities = [of_targets(captioner, batch) for captioner in captioners]
     expected = [-np.log((p + q) / 2) for p, q in zip(*probabilities, strict=True)]
     assert words == len(expected) == 6
@@ -60,7 +60,7 @@ def of_targets(captioner, batch):
     """Each word's probability, by a softmax in float64."""
     model = nnx.merge(captioner.graphdef, captioner.parameters)
     see = together([captioner], beams=1)
-    (cells,) = see.sight(see.parameters, batch.images)
+    (cells,) = see.sight(see.known, batch.images)
     inputs, targets = TOKENS[:, 0, :-1], TOKENS[:, 0, 1:]
     decoder = model.decoder
     x = decoder.read(jnp.asarray(inputs), jnp.asarray(inputs != PAD), model.memory(cells))

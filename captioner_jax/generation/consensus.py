@@ -6,6 +6,13 @@ Kumar and Byrne 2004, "Minimum Bayes-Risk Decoding for Statistical Machine Trans
 over all captions as in Eikema and Aziz 2020, "Is MAP Decoding All You Need?". A search for the likeliest caption finds
 one that may stand alone; this finds one that much of what is likely agrees with.
 
+With what people wrote of similar photographs (generation/neighbours.py) the sum is over the even mixture
+
+$$\frac{1}{2} \, p(\cdot \mid \text{image}) + \frac{1}{2} \, p_{near}(\cdot)$$
+
+as Khandelwal et al. 2020, "Generalization through Memorization: Nearest Neighbor Language Models", equation 3, mix the
+two for each word.
+
 The similarity is a term of CIDEr-D's (Vedantam et al. 2015), from 0 to 1, with
 
 $$\mathrm{idf}(w_1 \ldots w_n) = \sum_i \log \mathrm{rank}(w_i)$$
@@ -18,21 +25,29 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from captioner_jax.errors import UserError
+from captioner_jax.generation.neighbours import Evidence
 from captioner_jax.generation.search import Found
 from captioner_jax.text.compiled_ngrams import LONGEST, ORDERS
 from captioner_jax.text.likeness import likeness, norms
 from captioner_jax.text.special import SPECIAL_TOKENS
 
 
-def by_consensus(found: Found, drawn: Found) -> Found:
-    """K captions an image, scored by how like they are to the N that were drawn for it, in the order that they had.
+def by_consensus(found: Found, drawn: Found, near: Evidence | None = None) -> Found:
+    """K captions an image, scored by how like they are to the N that were drawn for it, in the order that they had; and
+    by as much to those of similar photographs, if they are given.
 
     Dead ends keep minus infinity, and count for nothing among the draws.
     """
-    similar = likeness(found.tokens, drawn.tokens, idf(found.tokens), norms(drawn.tokens, idf(drawn.tokens)))
-    counts = jnp.isfinite(drawn.log_p).astype(similar.dtype)[:, None]
-    mean = (similar * counts).sum(-1) / jnp.maximum(counts.sum(-1), 1)
-    return found._replace(scores=jnp.where(jnp.isfinite(found.scores), mean, -jnp.inf))
+    counts = jnp.isfinite(drawn.log_p).astype(jnp.float32)
+    scores = _mean_likeness(found, Evidence(drawn.tokens, counts / jnp.maximum(counts.sum(-1, keepdims=True), 1)))
+    if near is not None:
+        scores = (scores + _mean_likeness(found, near)) / 2
+    return found._replace(scores=jnp.where(jnp.isfinite(found.scores), scores, -jnp.inf))
+
+
+def _mean_likeness(found: Found, others: Evidence) -> Float[Array, "B K"]:
+    similar = likeness(found.tokens, others.tokens, idf(found.tokens), norms(others.tokens, idf(others.tokens)))
+    return (similar * others.weights[:, None]).sum(-1)
 
 
 def check_comparable(consensus: int, length: int) -> None:

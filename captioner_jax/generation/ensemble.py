@@ -19,6 +19,8 @@ class Voice(NamedTuple):
 
     decoder: Decoder
     memory: list[KeyValue]
+    seen: Float[Array, "B C"] | None = None
+    """The mean of the encoder's cells, by which similar photographs are found; None where nobody looks for them."""
 
 
 class Ensemble(NamedTuple):
@@ -47,8 +49,8 @@ class Ensemble(NamedTuple):
     def next_word(self, words: Int[Array, "B K"], caches: list[Cache]) -> tuple[Float[Array, "B K V"], list[Cache]]:
         """Log-probabilities of the word after these, and the caches with these in them."""
         all_log_p, after = [], []
-        for (decoder, memory), cache in zip(self.voices, caches, strict=True):
-            logits, cache = decoder.step(words.reshape(cache.past.shape[:2]), memory, cache)
+        for voice, cache in zip(self.voices, caches, strict=True):
+            logits, cache = voice.decoder.step(words.reshape(cache.past.shape[:2]), voice.memory, cache)
             all_log_p.append(log_probabilities(logits))
             after.append(cache)
         mean = jax.nn.logsumexp(jnp.stack(all_log_p), axis=0) - math.log(len(all_log_p))

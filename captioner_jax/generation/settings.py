@@ -23,6 +23,7 @@ from captioner_jax.generation.constraints import (
     repeats_cost,
 )
 from captioner_jax.generation.ensemble import Ensemble
+from captioner_jax.generation.neighbours import Index, near
 from captioner_jax.generation.search import (
     Beams,
     Found,
@@ -40,7 +41,7 @@ from captioner_jax.text.endings import BAD_ENDINGS
 from captioner_jax.text.special import UNKNOWN
 from captioner_jax.text.tokenizer import Tokenizer
 
-Search = Callable[[Ensemble, Key[Array, " B"]], Found]
+Search = Callable[[Ensemble, Key[Array, " B"], Sequence[Index]], Found]
 # Of captions drawn at random, how many are drawn for each that is wanted: two may be the same.
 DRAWN_FOR_ONE = 4
 
@@ -66,6 +67,9 @@ class Generation:
     consensus: NotNegative = 0
     """So many captions are drawn at random, and of the beam's that is the best which is most like them; 0: none are,
     and the likeliest is."""
+    neighbours: NotNegative = 0
+    """With consensus, so many of the training photographs that look most like the picture: what people wrote of them
+    counts as much as what is drawn. For captioners that keep these (python -m captioner_jax.neighbours)."""
     temperature: Annotated[float, Gt(0)] | None = None
     """If this or one of the next three is set, words are drawn at random; below 1 likely words gain. With consensus it
     is what is drawn for that."""
@@ -108,16 +112,17 @@ def make_search(asked: Generation, tokenizer: Tokenizer, length: int) -> Search:
     words, constraints = _asked_of_words(asked, tokenizer, length)
     normaliser, selection, drawn_by = _normaliser(asked), _selection(asked, tokenizer), _filters(asked)
 
-    def find(ensemble: Ensemble, keys: Key[Array, " B"]) -> Found:
+    def find(ensemble: Ensemble, keys: Key[Array, " B"], photographs: Sequence[Index]) -> Found:
         if asked.draws:
             count = 1 if asked.num_captions == 1 else DRAWN_FOR_ONE * asked.num_captions
             return sample(ensemble, words + 1, count, keys, constraints, drawn_by)
         found = beam_search(ensemble, words + 1, asked.beam, constraints, normaliser, selection)
         if not asked.consensus:
             return found
-        return by_consensus(found, sample_evenly(ensemble, words + 1, asked.consensus, keys, constraints, drawn_by))
+        drawn = sample_evenly(ensemble, words + 1, asked.consensus, keys, constraints, drawn_by)
+        return by_consensus(found, drawn, near(ensemble, photographs, asked.neighbours))
 
-    return lambda ensemble, keys: different(find(ensemble, keys), asked.num_captions)
+    return lambda ensemble, keys, photographs=(): different(find(ensemble, keys, photographs), asked.num_captions)
 
 
 def make_recorder(asked: Generation, tokenizer: Tokenizer, length: int) -> Callable[[Ensemble], Beams]:
@@ -150,6 +155,8 @@ def _check(asked: Generation, words: int, length: int) -> None:
     if not asked.draws and asked.num_captions > asked.beam:
         raise UserError(f"num_captions {asked.num_captions} takes a beam at least as wide, not {asked.beam}")
     check_comparable(asked.consensus, words + 1)
+    if asked.neighbours and not asked.consensus:
+        raise UserError("neighbours help to choose by consensus: ask for one, such as consensus 100 and beam 20")
     if asked.consensus and asked.beam == 1:
         raise UserError(
             "consensus chooses among a beam's captions, and a beam of 1 has one: take a wider one, such as 20"

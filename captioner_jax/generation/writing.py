@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key, UInt8, UInt32
 from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.generation.ensemble import Ensemble, Voice
+from captioner_jax.generation.neighbours import Index
 from captioner_jax.generation.search import Found, beam_search, greedy
 from captioner_jax.generation.settings import Search
 from captioner_jax.model.captioner import Captioner
@@ -30,7 +31,8 @@ class Untrained(NamedTuple):
     def voice(self, parameters: Parameters, images: Images) -> Voice:
         """The captioner of these parameters, and what it sees in the images."""
         captioner = nnx.merge(self.graphdef, parameters)
-        return Voice(captioner.decoder, captioner.memory(cells_of(captioner, jnp.asarray(images), self.preprocessing)))
+        cells = cells_of(captioner, jnp.asarray(images), self.preprocessing)
+        return Voice(captioner.decoder, captioner.memory(cells), cells.mean((1, 2)))
 
 
 def make_writer(
@@ -47,14 +49,16 @@ def make_writer(
     return write
 
 
-def make_asked_writer(
-    captioners: Sequence[Untrained], search: Search
-) -> Callable[[Sequence[Parameters], Images, Key[Array, " B"]], Found]:
-    """The same of one or more captioners with a search made by `make_search`, and keys for what it draws."""
+def make_asked_writer(captioners: Sequence[Untrained], search: Search) -> Callable[..., Found]:
+    """The same of one or more captioners with a search made by `make_search`, keys for what it draws, and each one's
+    photographs, if it looks for similar ones."""
 
     @jax.jit
-    def write(parameters: Sequence[Parameters], images: Images, keys: Key[Array, " B"]) -> Found:
-        return search(Ensemble([one.voice(its, images) for one, its in zip(captioners, parameters, strict=True)]), keys)
+    def write(
+        parameters: Sequence[Parameters], images: Images, keys: Key[Array, " B"], photographs: Sequence[Index] = ()
+    ) -> Found:
+        ensemble = Ensemble([one.voice(its, images) for one, its in zip(captioners, parameters, strict=True)])
+        return search(ensemble, keys, photographs)
 
     return write
 

@@ -1,0 +1,73 @@
+"""What people wrote of similar photographs, and how much it counts."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from captioner_jax.generation.consensus import by_consensus
+from captioner_jax.generation.neighbours import Known, evidence, index
+from captioner_jax.text.special import END, PAD
+from tests.generation.test_consensus import drawn_at_random, found, likeness
+
+CHANNELS, PHOTOGRAPHS, REFERENCES = 5, 30, 2
+
+
+@pytest.fixture(scope="module")
+def known():
+    """Photographs of which each caption tells the number, in base 5; the last one has but one caption."""
+    seen = np.random.default_rng(0).normal(3, [1, 2, 3, 4, 5], (PHOTOGRAPHS, CHANNELS)).astype(np.float32)
+    captions = np.full((PHOTOGRAPHS, REFERENCES, 4), PAD, np.int16)
+    for i in range(PHOTOGRAPHS):
+        captions[i, :, :3] = [[4 + i % 5, 4 + i // 5, END], [4 + i // 5, 4 + i % 5, END]]
+    captions[-1, 1] = PAD
+    return Known(seen, captions)
+
+
+def nearest(known, image):
+    """By Python, from the formula."""
+    told = (known.seen - known.seen.mean(0)) / known.seen.std(0)
+    own = (image - known.seen.mean(0)) / known.seen.std(0)
+    return sorted(range(PHOTOGRAPHS), key=lambda i: -(told[i] @ own) / np.linalg.norm(told[i]))
+
+
+def test_the_nearest_count_by_their_rank_and_share_it_among_their_captions(known):
+    images = np.random.default_rng(1).normal(3, 3, (4, CHANNELS)).astype(np.float32)
+    tokens, weights = evidence([jnp.asarray(images)], [index(known)], 3)
+    for i, image in enumerate(images):
+        expected = known.captions[nearest(known, image)[:3]].reshape(-1, 4)
+        np.testing.assert_array_equal(tokens[i], expected)
+        np.testing.assert_allclose(weights[i], np.repeat([6 / 11, 3 / 11, 2 / 11], 2) / 2, rtol=1e-6)
+
+
+def test_what_is_not_there_weighs_nothing(known):
+    _, weights = evidence([jnp.asarray(known.seen[-1:])], [index(known)], 2)
+    np.testing.assert_allclose(weights[0], [2 / 3, 0, 1 / 6, 1 / 6], rtol=1e-6)
+
+
+def test_each_photograph_is_its_own_nearest_whatever_its_measures(known):
+    stretched = known._replace(seen=known.seen * np.array([1, 10, 100, 0.1, 1], np.float32) + 7)
+    for some in (known, stretched):
+        tokens, _ = evidence([jnp.asarray(some.seen)], [index(some)], 1)
+        np.testing.assert_array_equal(tokens.reshape(known.captions.shape), known.captions)
+
+
+def test_several_captioners_look_together(known):
+    """Two that see different halves find what one finds that sees as much of both."""
+    images = jnp.asarray(np.random.default_rng(2).normal(3, 3, (6, CHANNELS)).astype(np.float32))
+    alone = evidence([images], [index(known)], 4)
+    twice = evidence([images, images], [index(known)] * 2, 4)
+    np.testing.assert_array_equal(alone.tokens, twice.tokens)
+    other = known._replace(seen=known.seen[:, ::-1] ** 3)
+    mixed = evidence([images, images[:, ::-1] ** 3], [index(known), index(other)], PHOTOGRAPHS)
+    assert not np.array_equal(mixed.tokens[:, :8], alone.tokens)
+
+
+def test_neighbours_count_as_much_as_draws(known):
+    candidates, drawn = drawn_at_random((2, 5)), drawn_at_random((2, 8))[:, ::-1]
+    near = evidence([jnp.asarray(known.seen[:2])], [index(known)], 3)
+    scores = by_consensus(found(candidates), found(drawn), near).scores
+    for i in range(2):
+        of_draws = likeness(candidates[i], drawn[i]).mean(1)
+        of_near = likeness(candidates[i], np.asarray(near.tokens[i])) @ np.asarray(near.weights[i])
+        np.testing.assert_allclose(scores[i], (of_draws + of_near) / 2, rtol=1e-5)
+        assert of_near.max() > 0

@@ -1,0 +1,123 @@
+"""A captioner that keeps its training photographs, and writes with what people wrote of similar ones in mind."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from captioner_jax import bundle, evaluate, neighbours
+from captioner_jax.bundle import PHOTOGRAPHS
+from captioner_jax.captioning import Captioner
+from captioner_jax.config import DataConfig
+from captioner_jax.data.load import load
+from captioner_jax.errors import UserError
+from captioner_jax.generation.settings import Generation
+from captioner_jax.text.special import START
+from captioner_jax.together import together
+from tests.data.making import colour_folder
+from tests.making import untrained
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    return colour_folder(tmp_path / "photographs", images=30)
+
+
+@pytest.fixture
+def asked(tmp_path, photographs):
+    untrained().save(tmp_path / "captioner")
+    return [str(tmp_path / "captioner"), "--data.source", "folder", "--data.path", str(photographs)]
+
+
+def config(photographs, **settings):
+    return DataConfig(source="folder", path=str(photographs), **settings)
+
+
+def test_they_are_kept_with_it_and_captions_are_chosen_by_them(asked, tmp_path, photographs, capsys):
+    train = load(config(photographs)).train
+    (photographs / train[3].name).write_bytes(b"no image")
+    assert neighbours.main([*asked, "--batch-size", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "keeps 23 photographs" in out
+    assert "1 images could not be used and are not kept" in out
+    kept = bundle.load(tmp_path / "captioner").photographs
+    rows = [
+        untrained().tokenizer.encode(caption, 9) for i, one in enumerate(train) if i != 3 for caption in one.captions
+    ]
+    assert {row[0] for row in rows} == {START}
+    np.testing.assert_array_equal(kept.captions.reshape(-1, 9), [row[1:] for row in rows])
+    assert kept.seen.shape == (23, 32)
+    assert evaluate.main([*asked, "--beam", "4", "--consensus", "8", "--neighbours", "5"]) == 0
+    assert "search:beam4-consensus8-neighbours5" in capsys.readouterr().out
+
+
+def test_what_was_kept_of_them_for_training_is_what_is_seen(photographs, tmp_path):
+    captioner, train = untrained(), load(config(photographs)).train
+    from_pixels = neighbours.known(captioner, train, config(photographs), 8)
+    kept = config(photographs, features=str(tmp_path / "features"), image_size=16)
+    from_features = neighbours.known(captioner, train, kept, 8)
+    np.testing.assert_allclose(from_features.seen, from_pixels.seen, rtol=2e-3, atol=2e-3)  # cells are kept in 16 bits
+    np.testing.assert_array_equal(from_features.captions, from_pixels.captions)
+
+
+def keeping(photographs, **settings):
+    captioner = untrained(**settings)
+    known = neighbours.known(captioner, load(config(photographs)).train, config(photographs), 8)
+    return dataclasses.replace(captioner, photographs=known)
+
+
+def test_programs_choose_by_them_too(photographs):
+    captioner = keeping(photographs)
+    images = [str(photographs / f"{i:03}.jpg") for i in range(12)]
+    settings = {"beam": 6, "consensus": 20, "neighbours": 3, "good_ending": False}
+    chosen = Captioner(captioner).captions(images, **settings)
+    alone = Captioner(captioner).captions(images, **settings | {"neighbours": 0})
+    assert all(one.score != other.score for (one, *_), (other, *_) in zip(chosen, alone, strict=True))
+    near = Captioner(captioner).captions(images, num_captions=6, **settings)
+    assert [captions[0] for captions in near] == [captions[0] for captions in chosen]
+
+
+@pytest.mark.parametrize(
+    ("count", "message"),
+    [(3, "keeps no photographs among which neighbours could be found"), (24, "keeps 24 photographs")],
+)
+def test_what_is_not_kept_cannot_be_found(photographs, count, message):
+    captioner = keeping(photographs) if count > 3 else untrained()
+    with pytest.raises(UserError, match=message):
+        Captioner(captioner).check(Generation(beam=4, consensus=8, neighbours=count + (count > 3)))
+    with pytest.raises(UserError, match=message):
+        together([captioner], beams=4, consensus=8, neighbours=count + (count > 3))
+
+
+def test_captioners_of_an_ensemble_keep_the_same(photographs):
+    one, other = keeping(photographs), keeping(photographs, seed=4)
+    together([one, other], beams=4, consensus=8, neighbours=3)
+    fewer = other.photographs._replace(captions=other.photographs.captions[1:], seen=other.photographs.seen[1:])
+    with pytest.raises(UserError, match="must keep the same photographs"):
+        together([one, dataclasses.replace(other, photographs=fewer)], beams=4, consensus=8, neighbours=3)
+
+
+def test_neighbours_need_a_consensus(asked, capsys):
+    assert evaluate.main([*asked, "--neighbours", "3"]) == 1
+    assert "--neighbours helps to choose by --consensus" in capsys.readouterr().err
+    with pytest.raises(UserError, match="neighbours help to choose by consensus"):
+        Captioner(untrained()).check(Generation(neighbours=3))
+
+
+def test_they_are_saved_whole_and_damage_is_seen(photographs, tmp_path):
+    captioner = keeping(photographs)
+    captioner.save(tmp_path / "captioner")
+    again = bundle.load(tmp_path / "captioner").photographs
+    for mine, theirs in zip(captioner.photographs, again, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert "holds what people wrote of 24 photographs" in (tmp_path / "captioner" / "README.md").read_text()
+    file = tmp_path / "captioner" / PHOTOGRAPHS
+    file.write_bytes(file.read_bytes()[:-1] + b"\7")
+    with pytest.raises(UserError, match="damaged"):
+        bundle.load(tmp_path / "captioner")
+    assert bundle.between(captioner, captioner, 0.5).photographs is None  # other weights see otherwise
+
+
+def test_without_a_captioner_it_says_so(tmp_path, capsys):
+    assert neighbours.main([str(tmp_path), "--data.path", str(tmp_path)]) == 1
+    assert "is no captioner" in capsys.readouterr().err
