@@ -8,7 +8,14 @@ $$p_{near}(s) = \frac{1}{H_K} \sum_{k=1}^{K} \frac{1}{k} \, \frac{1}{R} \sum_{r=
 
 The captions that many neighbours agree on are good ones (Devlin et al. 2015, "Exploring Nearest Neighbor Approaches for
 Image Captioning"); here they only help to choose among those that the captioner has written for this image.
-Ranks in place of a softmax of distances need no temperature.
+Ranks in place of a softmax of distances need no temperature. How near photographs are is told by the cosine of
+
+$$\Sigma^{-1/4} (x - \mu)$$
+
+of the means x of their cells, whose mean over all photographs is mu and whose covariance is Sigma: half-way between
+taking them as they are and whitening them, so that the few directions in which photographs differ most do not decide
+alone (Jégou and Chum 2012, "Negative Evidences and Co-occurences in Image Retrieval: The Benefit of PCA and
+Whitening").
 """
 
 from collections.abc import Sequence
@@ -22,6 +29,11 @@ from jaxtyping import Array, Float, Int, Shaped
 from captioner_jax.generation.ensemble import Ensemble
 from captioner_jax.text.special import PAD
 
+# The least variance that a direction is taken to have, as a share of the greatest: of fewer photographs than numbers
+# there are directions in which all are alike.
+FLATTEST = 1e-6
+TINY = 1e-12
+
 
 class Known(NamedTuple):
     """Photographs with captions."""
@@ -33,11 +45,13 @@ class Known(NamedTuple):
 
 
 class Index(NamedTuple):
-    """The same, to be searched: of each photograph a vector of length 1."""
+    """The same, to be searched."""
 
     mean: Float[Array, " C"]
-    spread: Float[Array, " C"]
+    root: Float[Array, "C C"]
+    """The covariance to the power of -1/4."""
     directions: Float[Array, "N C"]
+    """Of each photograph a vector of length 1."""
     captions: Int[Array, "N R T"]
 
 
@@ -49,10 +63,13 @@ class Evidence(NamedTuple):
 
 
 def index(known: Known) -> Index:
-    """Each number of what is seen is measured from its mean, in its standard deviations over the photographs."""
-    seen = jnp.asarray(known.seen, jnp.float32)
-    mean, spread = seen.mean(0), seen.std(0)
-    return Index(mean, spread, _directions(seen, mean, spread), jnp.asarray(known.captions, jnp.int32))
+    """The photographs, ready to be compared with others."""
+    seen = np.asarray(known.seen, np.float32)
+    mean = seen.mean(0)
+    variances, axes = np.linalg.eigh(np.cov(seen - mean, rowvar=False, dtype=np.float32))
+    root = (axes * np.maximum(variances, FLATTEST * variances[-1] + TINY) ** -0.25) @ axes.T
+    directions = _directions(jnp.asarray(seen), jnp.asarray(mean), jnp.asarray(root))
+    return Index(jnp.asarray(mean), jnp.asarray(root), directions, jnp.asarray(known.captions, jnp.int32))
 
 
 def near(ensemble: Ensemble, indices: Sequence[Index], count: int) -> Evidence | None:
@@ -65,7 +82,7 @@ def near(ensemble: Ensemble, indices: Sequence[Index], count: int) -> Evidence |
 
 def evidence(seen: Sequence[Float[Array, "B C"]], indices: Sequence[Index], count: int) -> Evidence:
     """The captions of the `count` nearest photographs by the cosine, of several captioners by its mean."""
-    cosines = [_directions(own, it.mean, it.spread) @ it.directions.T for own, it in zip(seen, indices, strict=True)]
+    cosines = [_directions(own, it.mean, it.root) @ it.directions.T for own, it in zip(seen, indices, strict=True)]
     nearest = jax.lax.top_k(sum(cosines[1:], cosines[0]), count)[1]
     tokens = indices[0].captions[nearest]  # [B K R T]
     is_caption = (tokens[..., 0] != PAD).astype(jnp.float32)
@@ -75,6 +92,6 @@ def evidence(seen: Sequence[Float[Array, "B C"]], indices: Sequence[Index], coun
     return Evidence(tokens.reshape(*weights.shape, -1), weights / weights.sum(-1, keepdims=True))
 
 
-def _directions(seen: Float[Array, "B C"], mean: Float[Array, " C"], spread: Float[Array, " C"]) -> Float[Array, "B C"]:
-    told = (seen - mean[None]) / jnp.maximum(spread, 1e-6)[None]
-    return told / jnp.maximum(jnp.linalg.norm(told, axis=-1, keepdims=True), 1e-6)
+def _directions(seen: Float[Array, "B C"], mean: Float[Array, " C"], root: Float[Array, "C C"]) -> Float[Array, "B C"]:
+    told = (seen - mean[None]) @ root
+    return told / jnp.maximum(jnp.linalg.norm(told, axis=-1, keepdims=True), TINY)

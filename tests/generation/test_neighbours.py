@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy
 
 from captioner_jax.generation.consensus import by_consensus
 from captioner_jax.generation.neighbours import Known, evidence, index
@@ -24,9 +25,9 @@ def known():
 
 
 def nearest(known, image):
-    """By Python, from the formula."""
-    told = (known.seen - known.seen.mean(0)) / known.seen.std(0)
-    own = (image - known.seen.mean(0)) / known.seen.std(0)
+    """From the formula."""
+    root = scipy.linalg.fractional_matrix_power(np.cov(known.seen, rowvar=False), -0.25)
+    told, own = ((x - known.seen.mean(0)) @ root for x in (known.seen, image))
     return sorted(range(PHOTOGRAPHS), key=lambda i: -(told[i] @ own) / np.linalg.norm(told[i]))
 
 
@@ -44,11 +45,21 @@ def test_what_is_not_there_weighs_nothing(known):
     np.testing.assert_allclose(weights[0], [2 / 3, 0, 1 / 6, 1 / 6], rtol=1e-6)
 
 
-def test_each_photograph_is_its_own_nearest_whatever_its_measures(known):
-    stretched = known._replace(seen=known.seen * np.array([1, 10, 100, 0.1, 1], np.float32) + 7)
-    for some in (known, stretched):
+def test_each_photograph_is_its_own_nearest_even_where_there_are_few(known):
+    for some in (known, Known(known.seen[:3], known.captions[:3]), known._replace(seen=known.seen[:, [0, 0, 1, 2]])):
         tokens, _ = evidence([jnp.asarray(some.seen)], [index(some)], 1)
-        np.testing.assert_array_equal(tokens.reshape(known.captions.shape), known.captions)
+        np.testing.assert_array_equal(tokens.reshape(some.captions.shape), some.captions)
+
+
+def test_who_is_near_does_not_depend_on_axes_origin_and_unit(known):
+    images = np.random.default_rng(3).normal(3, 3, (6, CHANNELS)).astype(np.float32)
+    turn = scipy.stats.ortho_group.rvs(CHANNELS, random_state=0).astype(np.float32)
+    elsewhere = known._replace(seen=10 * known.seen @ turn + 7)
+    plain, moved = (
+        evidence([jnp.asarray(x)], [index(some)], 5)
+        for x, some in ((images, known), (10 * images @ turn + 7, elsewhere))
+    )
+    np.testing.assert_array_equal(moved.tokens, plain.tokens)
 
 
 def test_several_captioners_look_together(known):
