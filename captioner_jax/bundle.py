@@ -26,7 +26,7 @@ from captioner_jax.config import DataConfig, ModelConfig, from_dict
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.files import sha256, whole_folder
-from captioner_jax.generation.neighbours import Known
+from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import flat
 from captioner_jax.model_card import model_card
@@ -51,7 +51,7 @@ class Bundle:
     parameters: dict[Any, Any]
     scores: dict[str, float]
     training: dict[str, Any]
-    photographs: Known | None = None
+    photographs: Photographs | None = None
     """Those that similar ones are looked for among, if they are kept."""
 
     @functools.cached_property
@@ -111,7 +111,7 @@ def load(directory: Path) -> Bundle:
             raise ValueError(f"its max_length, scores or training in {CARD}")
         photographs = None
         if PHOTOGRAPHS in card["sha256"]:
-            photographs = Known(**safetensors.numpy.load_file(directory / PHOTOGRAPHS))
+            photographs = Photographs(**safetensors.numpy.load_file(directory / PHOTOGRAPHS))
         return Bundle(model, preprocessing, max_length, tokenizer, parameters, scores, training, photographs)
     except (AttributeError, KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{directory} is damaged: {error!r}") from error
@@ -185,19 +185,24 @@ def _card(directory: Path) -> dict[str, Any]:
         raise UserError(f"{directory / CARD} is damaged: {error}") from error
 
 
-def check_photographs(bundles: Sequence[Bundle], count: int) -> None:
-    """Raises UserError where `count` similar photographs are to be found, and captioners keep none, too few, or not the
-    same."""
+def photographs_of(bundles: Sequence[Bundle], count: int) -> list[Photographs]:
+    """What each captioner keeps, for `count` neighbours to be found; nothing where none are wanted.
+
+    Raises UserError where captioners keep none, too few, or not the same.
+    """
+    if not count:
+        return []
     kept = [one.photographs for one in bundles if one.photographs is not None]
-    if count and len(kept) < len(bundles):
+    if len(kept) < len(bundles):
         raise UserError(
             "a captioner keeps no photographs among which neighbours could be found: "
             "python -m captioner_jax.neighbours CAPTIONER --data.path DATA lets it keep those of its training data"
         )
-    if count and count > min(len(photographs.seen) for photographs in kept):
-        raise UserError(f"neighbours {count}: a captioner keeps {min(len(one.seen) for one in kept)} photographs")
-    if count and any(not np.array_equal(one.captions, kept[0].captions) for one in kept):
+    if any(not np.array_equal(one.captions, kept[0].captions) for one in kept):
         raise UserError("captioners of one ensemble must keep the same photographs for neighbours to be found")
+    if count > len(kept[0].captions):
+        raise UserError(f"neighbours {count}: a captioner keeps {len(kept[0].captions)} photographs")
+    return kept
 
 
 def check_alike(bundles: Sequence[Bundle]) -> None:

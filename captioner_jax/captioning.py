@@ -186,10 +186,9 @@ class Captioner:
 
     def _make_writer(self, asked: Generation) -> Callable[..., Found]:
         search = make_search(asked, self.tokenizer, self.max_length)
-        bundle.check_photographs(self.bundles, asked.neighbours)
+        photographs = [index(kept) for kept in bundle.photographs_of(self.bundles, asked.neighbours)]
         write = make_asked_writer([model.untrained for model in self._models], search)
-        known = [one.photographs for one in self.bundles if asked.neighbours and one.photographs is not None]
-        return functools.partial(write, photographs=[index(photographs) for photographs in known])
+        return functools.partial(write, photographs=photographs)
 
     def _make_recorder(self, asked: Generation) -> Callable[..., Beams]:
         record = make_recorder(asked, self.tokenizer, self.max_length)

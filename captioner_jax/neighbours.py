@@ -26,7 +26,7 @@ from captioner_jax.data.pipeline import evaluation_batches
 from captioner_jax.data.source import Source
 from captioner_jax.data.views import Views
 from captioner_jax.errors import UserError, for_people
-from captioner_jax.generation.neighbours import Known
+from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.platforms import leave_out_absent_tpus
 
 
@@ -57,7 +57,7 @@ def main(arguments: list[str]) -> int:
     from_dict({"data": dataclasses.asdict(options.data)}, "command line")
     data = load(options.data)
     print(f"{data.about}; {len(data.train)} images")
-    kept = known(captioner, data.train, options.data, options.batch_size)
+    kept = look(captioner, data.train, options.data, options.batch_size)
     try:
         dataclasses.replace(captioner, photographs=kept).save(directory)
     except OSError as error:
@@ -69,7 +69,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def known(captioner: Bundle, train: Source, config: DataConfig, batch_size: int) -> Known:
+def look(captioner: Bundle, train: Source, config: DataConfig, batch_size: int) -> Photographs:
     """What it sees in each image of a split, and what people wrote of it. Raises UserError where none can be used."""
     config = dataclasses.replace(config, image_size=captioner.preprocessing.image_size, max_length=captioner.max_length)
     see = make_sight(captioner.graphdef, captioner.preprocessing)
@@ -85,7 +85,7 @@ def known(captioner: Bundle, train: Source, config: DataConfig, batch_size: int)
     kind = np.int16 if len(captioner.tokenizer) <= np.iinfo(np.int16).max else np.int32
     if not sum(map(len, seen)):
         raise UserError("none of the images can be used")
-    return Known(np.concatenate(seen), np.concatenate(captions).astype(kind))
+    return Photographs(np.concatenate(seen), np.concatenate(captions).astype(kind))
 
 
 def _views(captioner: Bundle, train: Source, config: DataConfig) -> Views | None:

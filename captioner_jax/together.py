@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from captioner_jax.bundle import Bundle, check_alike, check_photographs
+from captioner_jax.bundle import Bundle, check_alike, photographs_of
 from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.generation.consensus import by_consensus, check_comparable
@@ -52,7 +52,7 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
     sights = [make_sight(one.graphdef, one.preprocessing) for one in bundles]
     length = min(one.max_length for one in bundles)
     check_comparable(consensus, length)
-    check_photographs(bundles, neighbours)
+    photographs = [index(kept) for kept in photographs_of(bundles, neighbours)]
 
     def captioners(known: All) -> list[Captioner]:
         return [nnx.merge(one.graphdef, its) for one, its in zip(bundles, known.parameters, strict=True)]
@@ -76,7 +76,6 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
             found = different(by_consensus(found, drawn, near(ensemble, known.photographs, neighbours)), 1)
         return found
 
-    photographs = [index(one.photographs) for one in bundles if neighbours and one.photographs is not None]
     return Together(All([one.parameters for one in bundles], photographs), sight, loss_sums, write)
 
 

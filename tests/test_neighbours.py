@@ -53,16 +53,16 @@ def test_they_are_kept_with_it_and_captions_are_chosen_by_them(asked, tmp_path, 
 
 def test_what_was_kept_of_them_for_training_is_what_is_seen(photographs, tmp_path):
     captioner, train = untrained(), load(config(photographs)).train
-    from_pixels = neighbours.known(captioner, train, config(photographs), 8)
+    from_pixels = neighbours.look(captioner, train, config(photographs), 8)
     kept = config(photographs, features=str(tmp_path / "features"), image_size=16)
-    from_features = neighbours.known(captioner, train, kept, 8)
+    from_features = neighbours.look(captioner, train, kept, 8)
     np.testing.assert_allclose(from_features.seen, from_pixels.seen, rtol=2e-3, atol=2e-3)  # cells are kept in 16 bits
     np.testing.assert_array_equal(from_features.captions, from_pixels.captions)
 
 
 def keeping(photographs, **settings):
     captioner = untrained(**settings)
-    known = neighbours.known(captioner, load(config(photographs)).train, config(photographs), 8)
+    known = neighbours.look(captioner, load(config(photographs)).train, config(photographs), 8)
     return dataclasses.replace(captioner, photographs=known)
 
 

@@ -35,7 +35,7 @@ FLATTEST = 1e-6
 TINY = 1e-12
 
 
-class Known(NamedTuple):
+class Photographs(NamedTuple):
     """Photographs with captions."""
 
     seen: Shaped[np.ndarray, "N C"]
@@ -62,14 +62,14 @@ class Evidence(NamedTuple):
     weights: Float[Array, "B M"]
 
 
-def index(known: Known) -> Index:
+def index(photographs: Photographs) -> Index:
     """The photographs, ready to be compared with others."""
-    seen = np.asarray(known.seen, np.float32)
+    seen = np.asarray(photographs.seen, np.float32)
     mean = seen.mean(0)
     variances, axes = np.linalg.eigh(np.cov(seen - mean, rowvar=False, dtype=np.float32))
     root = (axes * np.maximum(variances, FLATTEST * variances[-1] + TINY) ** -0.25) @ axes.T
     directions = _directions(jnp.asarray(seen), jnp.asarray(mean), jnp.asarray(root))
-    return Index(jnp.asarray(mean), jnp.asarray(root), directions, jnp.asarray(known.captions, jnp.int32))
+    return Index(jnp.asarray(mean), jnp.asarray(root), directions, jnp.asarray(photographs.captions, jnp.int32))
 
 
 def near(ensemble: Ensemble, indices: Sequence[Index], count: int) -> Evidence | None:

@@ -6,7 +6,7 @@ import pytest
 import scipy
 
 from captioner_jax.generation.consensus import by_consensus
-from captioner_jax.generation.neighbours import Known, evidence, index
+from captioner_jax.generation.neighbours import Photographs, evidence, index
 from captioner_jax.text.special import END, PAD
 from tests.generation.test_consensus import drawn_at_random, found, likeness
 
@@ -21,7 +21,7 @@ def known():
     for i in range(PHOTOGRAPHS):
         captions[i, :, :3] = [[4 + i % 5, 4 + i // 5, END], [4 + i // 5, 4 + i % 5, END]]
     captions[-1, 1] = PAD
-    return Known(seen, captions)
+    return Photographs(seen, captions)
 
 
 def nearest(known, image):
@@ -46,7 +46,11 @@ def test_what_is_not_there_weighs_nothing(known):
 
 
 def test_each_photograph_is_its_own_nearest_even_where_there_are_few(known):
-    for some in (known, Known(known.seen[:3], known.captions[:3]), known._replace(seen=known.seen[:, [0, 0, 1, 2]])):
+    for some in (
+        known,
+        Photographs(known.seen[:3], known.captions[:3]),
+        known._replace(seen=known.seen[:, [0, 0, 1, 2]]),
+    ):
         tokens, _ = evidence([jnp.asarray(some.seen)], [index(some)], 1)
         np.testing.assert_array_equal(tokens.reshape(some.captions.shape), some.captions)
 
