@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import scipy
 
-from captioner_jax.generation.consensus import by_consensus
 from captioner_jax.generation.neighbours import Photographs, evidence, index
 from captioner_jax.text.special import END, PAD
-from tests.generation.test_consensus import drawn_at_random, found, likeness
+from tests.generation.test_consensus import by_consensus, drawn_at_random, found, likeness
 
 CHANNELS, PHOTOGRAPHS, REFERENCES = 5, 30, 2
 
