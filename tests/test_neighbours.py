@@ -73,8 +73,6 @@ def test_programs_choose_by_them_too(photographs):
     chosen = Captioner(captioner).captions(images, **settings)
     alone = Captioner(captioner).captions(images, **settings | {"neighbours": 0})
     assert all(one.score != other.score for (one, *_), (other, *_) in zip(chosen, alone, strict=True))
-    near = Captioner(captioner).captions(images, num_captions=6, **settings)
-    assert [captions[0] for captions in near] == [captions[0] for captions in chosen]
 
 
 @pytest.mark.parametrize(
