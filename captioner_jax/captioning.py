@@ -122,11 +122,7 @@ class Captioner:
         )
         length = len(written.names)
         alternatives = [
-            [
-                Alternative(self.tokenizer.name(int(i)), float(np.exp(p)))
-                for i, p in zip(*row, strict=True)
-                if np.isfinite(p)
-            ]
+            [Alternative(self.tokenizer.name(i), float(np.exp(p))) for i, p in zip(*row, strict=True) if np.isfinite(p)]
             for row in zip(likeliest[:length], likeliest_log_p[:length], strict=True)
         ]
         return Explained(
@@ -210,7 +206,7 @@ class Captioner:
         captions = self._captions(tokens, log_p, scores)
         if not captions:
             raise UserError("what is asked for leaves no caption of this picture")
-        return _Written(pixels, tokens[0], [self.tokenizer.name(int(i)) for i in tokens[0] if i != PAD], captions[0])
+        return _Written(pixels, tokens[0], [self.tokenizer.name(i) for i in tokens[0] if i != PAD], captions[0])
 
     def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Any, list[Caption] | ImageError]]:
         tokens, log_p, scores = map(np.asarray, found)

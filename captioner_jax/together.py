@@ -25,7 +25,7 @@ from captioner_jax.training.loss import masked_sum, token_losses
 Seen = Sequence[Float[Array, "B y x C"]]
 
 
-class All(NamedTuple):
+class Known(NamedTuple):
     """What captioners know: their parameters, and the photographs that they keep, where these are asked for."""
 
     parameters: Sequence[Parameters]
@@ -35,10 +35,10 @@ class All(NamedTuple):
 class Together(NamedTuple):
     """Functions of all that captioners know; what each sees of a batch takes the place of its images."""
 
-    known: All
-    sight: Callable[[All, Images], Seen]
-    loss_sums: Callable[[All, Batch], tuple[Float[Array, ""], Float[Array, ""]]]
-    write: Callable[[All, Seen], Found]
+    known: Known
+    sight: Callable[[Known, Images], Seen]
+    loss_sums: Callable[[Known, Batch], tuple[Float[Array, ""], Float[Array, ""]]]
+    write: Callable[[Known, Seen], Found]
 
 
 def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neighbours: int = 0) -> Together:
@@ -54,19 +54,19 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
     check_comparable(consensus, length)
     photographs = [index(kept) for kept in photographs_of(bundles, neighbours)]
 
-    def captioners(known: All) -> list[Captioner]:
+    def captioners(known: Known) -> list[Captioner]:
         return [nnx.merge(one.graphdef, its) for one, its in zip(bundles, known.parameters, strict=True)]
 
-    def sight(known: All, images: Images) -> Seen:
+    def sight(known: Known, images: Images) -> Seen:
         return [see(its, images) for see, its in zip(sights, known.parameters, strict=True)]
 
     @jax.jit
-    def loss_sums(known: All, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def loss_sums(known: Known, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
         seen: Any = batch.images
         return ensemble_loss(captioners(known), seen, jnp.asarray(batch.tokens))
 
     @jax.jit
-    def write(known: All, seen: Seen) -> Found:
+    def write(known: Known, seen: Seen) -> Found:
         all_of_them = zip(captioners(known), seen, strict=True)
         ensemble = Ensemble([Voice(one.decoder, one.memory(cells), cells.mean((1, 2))) for one, cells in all_of_them])
         found = greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
@@ -76,7 +76,7 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
             found = different(by_consensus(found, drawn, near(ensemble, known.photographs, neighbours)), 1)
         return found
 
-    return Together(All([one.parameters for one in bundles], photographs), sight, loss_sums, write)
+    return Together(Known([one.parameters for one in bundles], photographs), sight, loss_sums, write)
 
 
 def ensemble_loss(

@@ -80,7 +80,7 @@ def near(ensemble: Ensemble, indices: Sequence[Index], count: int) -> Evidence |
     return evidence([voice.seen for voice in ensemble.voices if voice.seen is not None], indices, count)
 
 
-def evidence(seen: Sequence[Float[Array, "B C"]], indices: Sequence[Index], count: int) -> Evidence:
+def evidence(seen: Sequence[Float[Array, "B _"]], indices: Sequence[Index], count: int) -> Evidence:
     """The captions of the `count` nearest photographs by the cosine, of several captioners by its mean."""
     cosines = [_directions(own, it.mean, it.root) @ it.directions.T for own, it in zip(seen, indices, strict=True)]
     nearest = jax.lax.top_k(sum(cosines[1:], cosines[0]), count)[1]

@@ -100,11 +100,12 @@ class Tokenizer:
             return self.backend.decode([i for i in kept if i != UNKNOWN]).strip()
         return joined(self.backend.id_to_token(i) or "" for i in kept)
 
-    def name(self, token: int) -> str:
+    def name(self, token: int | np.integer) -> str:
         """What a token is by itself: a word, or bytes of a text, such as " dog", or <e7> for a part of a character."""
+        letters = self.backend.id_to_token(int(token)) or ""
         if self.by_words or token < len(SPECIAL_TOKENS):
-            return joined([self.backend.id_to_token(token) or ""])
-        content = bytes(BYTES[letter] for letter in self.backend.id_to_token(token) or "")
+            return joined([letters])
+        content = bytes(BYTES[letter] for letter in letters)
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError:

@@ -23,19 +23,23 @@ def known():
     return Photographs(seen, captions)
 
 
-def nearest(known, image):
-    """From the formula."""
+def cosines(known, image):
+    """With each photograph, from the formula."""
     root = scipy.linalg.fractional_matrix_power(np.cov(known.seen, rowvar=False), -0.25)
     told, own = ((x - known.seen.mean(0)) @ root for x in (known.seen, image))
-    return sorted(range(PHOTOGRAPHS), key=lambda i: -(told[i] @ own) / np.linalg.norm(told[i]))
+    return told @ own / np.linalg.norm(told, axis=1) / np.linalg.norm(own)
+
+
+def of_nearest(known, cosines, count):
+    """The captions of the photographs of the greatest cosines."""
+    return known.captions[np.argsort(-cosines)[:count]].reshape(-1, 4)
 
 
 def test_the_nearest_count_by_their_rank_and_share_it_among_their_captions(known):
     images = np.random.default_rng(1).normal(3, 3, (4, CHANNELS)).astype(np.float32)
     tokens, weights = evidence([jnp.asarray(images)], [index(known)], 3)
     for i, image in enumerate(images):
-        expected = known.captions[nearest(known, image)[:3]].reshape(-1, 4)
-        np.testing.assert_array_equal(tokens[i], expected)
+        np.testing.assert_array_equal(tokens[i], of_nearest(known, cosines(known, image), 3))
         np.testing.assert_allclose(weights[i], np.repeat([6 / 11, 3 / 11, 2 / 11], 2) / 2, rtol=1e-6)
 
 
@@ -65,15 +69,15 @@ def test_who_is_near_does_not_depend_on_axes_origin_and_unit(known):
     np.testing.assert_array_equal(moved.tokens, plain.tokens)
 
 
-def test_several_captioners_look_together(known):
-    """Two that see different halves find what one finds that sees as much of both."""
-    images = jnp.asarray(np.random.default_rng(2).normal(3, 3, (6, CHANNELS)).astype(np.float32))
-    alone = evidence([images], [index(known)], 4)
-    twice = evidence([images, images], [index(known)] * 2, 4)
-    np.testing.assert_array_equal(alone.tokens, twice.tokens)
-    other = known._replace(seen=known.seen[:, ::-1] ** 3)
-    mixed = evidence([images, images[:, ::-1] ** 3], [index(known), index(other)], PHOTOGRAPHS)
-    assert not np.array_equal(mixed.tokens[:, :8], alone.tokens)
+def test_several_captioners_look_by_the_mean_of_their_cosines(known):
+    rng = np.random.default_rng(2)
+    other = known._replace(seen=rng.normal(0, 1, (PHOTOGRAPHS, 3)).astype(np.float32))
+    seen = [rng.normal(3, 3, (6, CHANNELS)).astype(np.float32), rng.normal(0, 1, (6, 3)).astype(np.float32)]
+    tokens, _ = evidence([jnp.asarray(x) for x in seen], [index(known), index(other)], 4)
+    for i, (one, another) in enumerate(zip(*seen, strict=True)):
+        of_each = cosines(known, one), cosines(other, another)
+        np.testing.assert_array_equal(tokens[i], of_nearest(known, np.mean(of_each, 0), 4))
+        assert not np.array_equal(tokens[i], of_nearest(known, of_each[0], 4))
 
 
 def test_neighbours_count_as_much_as_draws(known):
