@@ -16,11 +16,14 @@ def token_losses(
     r"""$$-\sum_v q(v) \log p(v), \qquad q(v) = (1 - \epsilon)\,[v = \mathrm{target}] + \epsilon / V$$ at each position.
 
     Cross-entropy in nats against smoothed labels (Szegedy et al. 2016, "Rethinking the Inception Architecture",
-    section 7); with `smoothing` epsilon = 0 it is the negative log-likelihood.
+    section 7); with `smoothing` epsilon = 0 it is the negative log-likelihood. As log p(v) = z_v - log sum_u exp z_u, it
+    is that sum's logarithm less the logit to be expected under q: on CPU XLA makes the gradient of this form once, and
+    that of `log_softmax` twice.
     """
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
-    of_target = jnp.take_along_axis(log_p, targets[:, :, None], axis=-1)[:, :, 0]
-    return -(1 - smoothing) * of_target - smoothing * log_p.mean(-1)
+    logits = logits.astype(jnp.float32)
+    of_target = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]
+    expected = (1 - smoothing) * of_target + smoothing * logits.mean(-1)
+    return jax.nn.logsumexp(logits, axis=-1) - expected
 
 
 def masked_sum(losses: Float[Array, "B T"], is_word: Bool[Array, "B T"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
