@@ -33,7 +33,7 @@ import tqdm
 import tyro
 
 from captioner_jax import showing
-from captioner_jax.captioning import BATCH, Captioner
+from captioner_jax.captioning import Captioner, rows_for
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
@@ -169,7 +169,7 @@ def caption(
         print("nothing is left to do", file=sys.stderr)
         return
     counted = None if STDIN in options.images else sum(1 for _ in remaining(named(options), options, done))
-    shown = captioner.stream(itertools.chain(first, images), asked, min(BATCH, len(first)), reader(options))
+    shown = captioner.stream(itertools.chain(first, images), asked, rows_for(len(first)), reader(options))
     # Lines of captions on a terminal show how far it is.
     quiet = True if results.out.isatty() else None
     for picture, captions in tqdm.tqdm(shown, total=counted, unit="image", disable=quiet):
@@ -206,7 +206,7 @@ def watch(
     with contextlib.suppress(KeyboardInterrupt):
         for images in arrivals(folder, options.recursive, options.write_descriptions):
             some = list(remaining(images, options, done))
-            for picture, captions in captioner.stream(some, asked, 1 if len(some) == 1 else BATCH):
+            for picture, captions in captioner.stream(some, asked, rows_for(len(some))):
                 results.add(picture, captions)
 
 

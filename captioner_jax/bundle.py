@@ -25,11 +25,12 @@ from flax import nnx
 from captioner_jax.config import DataConfig, ModelConfig, from_dict
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
-from captioner_jax.files import sha256, whole_folder
+from captioner_jax.files import sha256, whole_folder, write_bytes_whole, write_whole
+from captioner_jax.generation.consensus import check_comparable
 from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import flat
-from captioner_jax.model_card import model_card
+from captioner_jax.model_card import model_card, of_photographs
 from captioner_jax.pretrained.files import from_hub
 from captioner_jax.text.tokenizer import Tokenizer
 
@@ -87,6 +88,23 @@ class Bundle:
         parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(self.parameters))
         known = self.scores, self.training, 0 if self.photographs is None else len(self.photographs.seen)
         return model_card(self.model, self.preprocessing, len(self.tokenizer), parameters, *known)
+
+
+def keep(directory: Path, photographs: Photographs) -> None:
+    """A captioner's directory holds these from now on, and tells so; all else in it stays as it is.
+
+    At no moment is it damaged. Raises OSError where it cannot be written.
+    """
+    card = json.loads((directory / CARD).read_text(encoding="utf-8"))
+    write_card = lambda: write_whole(directory / CARD, json.dumps(card, indent=2) + "\n")  # noqa: E731
+    if card["sha256"].pop(PHOTOGRAPHS, None) is not None:  # others, which are no longer there in a moment
+        write_card()
+    write_bytes_whole(directory / PHOTOGRAPHS, safetensors.numpy.save(photographs._asdict()))
+    card["sha256"][PHOTOGRAPHS] = sha256(directory / PHOTOGRAPHS)
+    write_card()
+    readme = directory / "README.md"
+    if readme.is_file() and PHOTOGRAPHS not in (told := readme.read_text(encoding="utf-8")):
+        write_whole(readme, f"{told.rstrip()}\n\n{of_photographs(len(photographs.seen))}\n")
 
 
 def load(directory: Path) -> Bundle:
@@ -202,6 +220,7 @@ def photographs_of(bundles: Sequence[Bundle], count: int) -> list[Photographs]:
         raise UserError("captioners of one ensemble must keep the same photographs for neighbours to be found")
     if count > len(kept[0].captions):
         raise UserError(f"neighbours {count}: a captioner keeps {len(kept[0].captions)} photographs")
+    check_comparable(count, kept[0].captions.shape[-1])
     return kept
 
 

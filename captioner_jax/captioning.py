@@ -103,7 +103,7 @@ class Captioner:
         pictures = [pictures] if isinstance(pictures, Picture) else list(pictures)
         settings = validated(Generation, asked, "settings")
         found: list[list[Caption]] = []
-        for number, (picture, captions) in enumerate(self.stream(pictures, settings, min(BATCH, len(pictures) or 1))):
+        for number, (picture, captions) in enumerate(self.stream(pictures, settings, rows_for(len(pictures)))):
             if isinstance(captions, ImageError):
                 name = picture if isinstance(picture, str | os.PathLike) else f"picture {number}"
                 raise ImageError(f"{name}: {captions}")
@@ -217,9 +217,18 @@ class Captioner:
     def _captions(
         self, tokens: Int[np.ndarray, "K T"], log_p: Float[np.ndarray, " K"], scores: Float[np.ndarray, " K"]
     ) -> list[Caption]:
-        """Of one picture; none of those that have come to a dead end."""
-        found = zip(tokens, scores, log_p, strict=True)
-        return [Caption(self.tokenizer.decode(t), float(s), float(p)) for t, s, p in found if np.isfinite(s)]
+        """Of one picture, all different; none of those that have come to a dead end."""
+        captions: dict[str, Caption] = {}  # pairs of bytes may spell one in several ways
+        for of_one, score, p in zip(tokens, scores, log_p, strict=True):
+            if np.isfinite(score):
+                text = self.tokenizer.decode(of_one)
+                captions.setdefault(text, Caption(text, float(score), float(p)))
+        return list(captions.values())
+
+
+def rows_for(pictures: int) -> int:
+    """Of a batch: one, for one picture, or `BATCH`, so that nothing is compiled for another number."""
+    return 1 if pictures == 1 else BATCH
 
 
 class _Model(NamedTuple):

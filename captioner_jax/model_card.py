@@ -1,5 +1,6 @@
 """What a captioner tells of itself to those who find it: a README.md after Mitchell et al. 2019, "Model Cards"."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,6 +45,8 @@ def model_card(
     size = preprocessing.image_size
     data = training.get("data", {})
     name = data.get("tfds", {}).get("name") if data.get("source") == "tfds" else data.get("source")
+    terms = TERMS.get(re.split("[:/]", name or "")[0], UNKNOWN_TERMS)
+    kept = f" {of_photographs(photographs)}" if photographs else ""
     beside = f", beside a teacher, {training['teacher']} with published weights" if "teacher" in training else ""
     return f"""{HEAD}
 # {training.get("run", "An image captioner")}
@@ -62,7 +65,7 @@ Writes captions of pictures.
 
 ## Data
 
-Trained on `{name or "unknown"}` for {training.get("step", "an unknown number of")} steps{beside}.{_kept(photographs)}
+Trained on `{name or "unknown"}` for {training.get("step", "an unknown number of")} steps{beside}.{kept}
 
 ## Scores
 
@@ -73,7 +76,7 @@ part of the split, and chose among the captioners of one run; test scores are of
 
 ## Licence
 
-Of the data: {TERMS.get(name or "", UNKNOWN_TERMS)}
+Of the data: {terms}
 Published weights that an encoder began with, or learned from, have terms of their own. Whoever passes this captioner on
 chooses a licence that agrees with both, and names it here.
 
@@ -89,8 +92,9 @@ def _vocabulary(entries: int, tokenizer: str | None) -> str:
     return f"{entries - marks:,} words and {marks} marks" if tokenizer == "words" else f"{entries:,} entries"
 
 
-def _kept(photographs: int) -> str:
-    return f" This folder holds what people wrote of {photographs:,} photographs." if photographs else ""
+def of_photographs(number: int) -> str:
+    """What a card tells of photographs that the captioner keeps."""
+    return f"This folder holds what people wrote of {number:,} photographs (photographs.safetensors)."
 
 
 def _table(scores: Mapping[str, float]) -> str:

@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
     print(f"{data.about}; {len(data.train)} images")
     kept = look(captioner, data.train, options.data, options.batch_size)
     try:
-        dataclasses.replace(captioner, photographs=kept).save(directory)
+        bundle.keep(directory, kept)
     except OSError as error:
         raise UserError(f"{directory}: {error.strerror or error}") from error
     size = (directory / PHOTOGRAPHS).stat().st_size / 1e6

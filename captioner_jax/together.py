@@ -73,7 +73,8 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
         if consensus:
             keys = jax.random.split(jax.random.key(0), ensemble.images)
             drawn = sample_evenly(ensemble, length, consensus, keys)
-            found = different(by_consensus(found, drawn, near(ensemble, known.photographs, neighbours)), 1)
+            similar = near(ensemble, known.photographs, neighbours)
+            found = different(by_consensus(found, drawn, similar, bundles[0].tokenizer.most_frequent), 1)
         return found
 
     return Together(Known([one.parameters for one in bundles], photographs), sight, loss_sums, write)

@@ -129,6 +129,7 @@ def test_the_model_card_takes_no_mark_for_a_word(saved, tokenizer, told):
     [
         ({"source": "flickr8k"}, "not for commerce"),
         ({"source": "tfds", "tfds": {"name": "coco_captions"}}, "CC BY 4.0"),
+        ({"source": "tfds", "tfds": {"name": "coco_captions/2014:1.1.0"}}, "CC BY 4.0"),
         ({"source": "tfds", "tfds": {"name": "mine"}}, "whoever trained"),
         ({"source": "shapes", "tfds": {"name": "coco_captions"}}, "no terms attached"),
     ],

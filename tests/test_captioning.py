@@ -6,9 +6,11 @@ import jax
 import numpy as np
 from PIL import Image
 
-from captioner_jax.captioning import Captioner
+from captioner_jax.captioning import BATCH, Captioner
 from captioner_jax.config import EncoderConfig
 from captioner_jax.generation.writing import make_writer
+from captioner_jax.text.special import END
+from captioner_jax.text.tokenizer import train_bpe
 from tests.making import untrained
 
 
@@ -31,3 +33,27 @@ def test_parameters_are_put_on_the_device_once_and_not_at_every_call():
     in_files = dataclasses.replace(whole, parameters=jax.tree.map(np.asarray, whole.parameters))
     (model,) = Captioner(in_files)._models
     assert {isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(model.parameters)} == {True}
+
+
+def test_any_number_of_pictures_takes_two_programs():
+    """One for a picture by itself, and one for more."""
+    captioner = Captioner(untrained())
+    pixels = np.random.default_rng(0).integers(0, 255, (BATCH + 2, 16, 16, 3), np.uint8)
+    shapes = set()
+    write = captioner._compiled
+    captioner._compiled = lambda asked: lambda *given: (shapes.add(given[1].shape[0]), write(asked)(*given))[1]
+    for count in (1, 2, 3, BATCH + 2):
+        assert len(captioner.captions(list(pixels[:count]), beam=2)) == count
+    assert shapes == {1, BATCH}
+
+
+def test_captions_of_a_picture_that_read_the_same_are_one():
+    """Pairs of bytes spell a word in several ways."""
+    tokenizer = train_bpe(["a dog on the grass", "the dog on a ball"] * 3, 300)
+    captioner = Captioner(untrained(tokenizer=tokenizer))
+    whole, pieces = tokenizer.encode(" the dog", 8)[1:], np.zeros(8, np.int32)
+    letters = [tokenizer.encode_all([letter])[0][0] for letter in " the dog"]
+    pieces = np.pad([*letters, END], (0, 0))
+    tokens = np.stack([np.pad(whole, (0, len(pieces) - len(whole))), pieces])
+    found = captioner._captions(tokens, np.asarray([-1.0, -2.0]), np.asarray([0.5, 0.4]))
+    assert [(one.text, one.log_p) for one in found] == [("the dog", -1.0)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from captioner_jax import bundle, evaluate, neighbours
-from captioner_jax.bundle import PHOTOGRAPHS
+from captioner_jax.bundle import PHOTOGRAPHS, rounded
 from captioner_jax.captioning import Captioner
 from captioner_jax.config import DataConfig
 from captioner_jax.data.load import load
@@ -51,6 +51,22 @@ def test_they_are_kept_with_it_and_captions_are_chosen_by_them(asked, tmp_path, 
     assert "search:beam4-consensus8-neighbours5" in capsys.readouterr().out
 
 
+def test_all_else_in_its_directory_stays_as_it_is(asked, tmp_path):
+    """A released captioner's weights have 16 bits, and its licence is told by whoever passes it on."""
+    folder = tmp_path / "captioner"
+    rounded(untrained()).save(folder)
+    (folder / "README.md").write_text("# Mine\n\nMIT, but for the photographs.\n")
+    (folder / "notes.txt").write_text("mine")
+    files = ("weights.safetensors", "tokenizer.json", "notes.txt")
+    before = [(folder / file).read_bytes() for file in files]
+    for _ in range(2):
+        assert neighbours.main(asked) == 0
+    assert [(folder / file).read_bytes() for file in files] == before
+    assert (folder / "README.md").read_text().startswith("# Mine\n\nMIT, but for the photographs.\n\nThis folder holds")
+    assert (folder / "README.md").read_text().count("24 photographs") == 1
+    assert len(bundle.load(folder).photographs.seen) == 24
+
+
 def test_what_was_kept_of_them_for_training_is_what_is_seen(photographs, tmp_path):
     captioner, train = untrained(), load(config(photographs)).train
     from_pixels = neighbours.look(captioner, train, config(photographs), 8)
@@ -93,6 +109,14 @@ def test_captioners_of_an_ensemble_keep_the_same(photographs):
     fewer = other.photographs._replace(captions=other.photographs.captions[1:], seen=other.photographs.seen[1:])
     with pytest.raises(UserError, match="must keep the same photographs"):
         together([one, dataclasses.replace(other, photographs=fewer)], beams=4, consensus=8, neighbours=3)
+
+
+def test_captions_too_long_to_be_compared_are_refused(photographs):
+    captioner = keeping(photographs)
+    long = np.pad(captioner.photographs.captions, [(0, 0), (0, 0), (0, 128)])
+    captioner = dataclasses.replace(captioner, photographs=captioner.photographs._replace(captions=long))
+    with pytest.raises(UserError, match="captions of up to 127 tokens"):
+        Captioner(captioner).check(Generation(beam=4, consensus=8, neighbours=3))
 
 
 def test_neighbours_need_a_consensus(asked, capsys):

@@ -133,14 +133,19 @@ def repeats_cost(penalty: float) -> Constraint:
     return dearer
 
 
-def must_say(words: Sequence[int], places: int) -> Constraint:
-    """A caption ends when it has all these words; where `places` words leave room for no others, they come now."""
+def must_say(words: Sequence[int], places: int, never_last: Sequence[int] = ()) -> Constraint:
+    """A caption ends when it has all these words, each told once; where `places` words leave room for no others, they
+    come now. Of those that are `never_last` none is left for the last place."""
     wanted = jnp.asarray(words, jnp.int32)
 
     def complete(log_p: Float[Array, "B K V"], so_far: SoFar) -> Float[Array, "B K V"]:
         count, is_missing = so_far.lacks(wanted, log_p.shape[-1])
+        may_be_last = is_missing & ~_any_of(never_last, log_p)[None, None]
+        good = may_be_last.sum(-1, keepdims=True)
+        room = jnp.where(good == 0, count + 1, count)  # with a word of any kind after the last of them
+        now = is_missing & ~(may_be_last & (good == 1) & (count > 1))
         too_soon = _any_of([END], log_p)[None, None] & (count > 0)
-        too_late = ~is_missing & (count > 0) & (places - so_far.written <= count)
+        too_late = ~now & (count > 0) & (places - so_far.written <= room)
         return jnp.where(too_soon | too_late, -jnp.inf, log_p)
 
     return complete

@@ -66,7 +66,7 @@ def index(photographs: Photographs) -> Index:
     """The photographs, ready to be compared with others."""
     seen = np.asarray(photographs.seen, np.float32)
     mean = seen.mean(0)
-    variances, axes = np.linalg.eigh(np.cov(seen - mean, rowvar=False, dtype=np.float32))
+    variances, axes = np.linalg.eigh(np.cov(seen - mean, rowvar=False, ddof=0, dtype=np.float32))
     root = (axes * np.maximum(variances, FLATTEST * variances[-1] + TINY) ** -0.25) @ axes.T
     directions = _directions(jnp.asarray(seen), jnp.asarray(mean), jnp.asarray(root))
     return Index(jnp.asarray(mean), jnp.asarray(root), directions, jnp.asarray(photographs.captions, jnp.int32))

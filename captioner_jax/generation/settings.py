@@ -70,7 +70,7 @@ class Generation:
     neighbours: NotNegative = 0
     """With consensus, so many of the training photographs that look most like the picture: what people wrote of them
     counts as much as what is drawn. For captioners that keep these (python -m captioner_jax.neighbours)."""
-    temperature: Annotated[float, Gt(0)] | None = None
+    temperature: Annotated[float, Ge(1e-6)] | None = None
     """If this or one of the next three is set, words are drawn at random; below 1 likely words gain. With consensus it
     is what is drawn for that."""
     top_k: Positive | None = None
@@ -80,7 +80,8 @@ class Generation:
     min_p: Annotated[float, Gt(0), Le(1)] | None = None
     """Draw from words at least this share as likely as the likeliest."""
     seed: Seed = 0
-    """Of what is drawn; the same picture and seed give the same captions, whatever comes before or after."""
+    """Of what is drawn; the same picture and seed give the same captions, whatever comes before or after. By consensus
+    they may differ between a picture by itself and among others, whose batch rounds otherwise."""
     min_length: NotNegative = 0
     """Words a caption has at least."""
     max_length: Positive | None = None
@@ -120,7 +121,7 @@ def make_search(asked: Generation, tokenizer: Tokenizer, length: int) -> Search:
         if not asked.consensus:
             return found
         drawn = sample_evenly(ensemble, words + 1, asked.consensus, keys, constraints, drawn_by)
-        return by_consensus(found, drawn, near(ensemble, photographs, asked.neighbours))
+        return by_consensus(found, drawn, near(ensemble, photographs, asked.neighbours), tokenizer.most_frequent)
 
     return lambda ensemble, keys, photographs=(): different(find(ensemble, keys, photographs), asked.num_captions)
 
@@ -169,19 +170,29 @@ def _check(asked: Generation, words: int, length: int) -> None:
 
 def _constraints(asked: Generation, tokenizer: Tokenizer, words: int) -> list[Constraint]:
     prefix = _known(tokenizer, asked.prefix, "prefix") if asked.prefix else []
-    wanted = [_word(tokenizer, word, "must_say") for word in asked.must_say]
+    wanted = sorted({_word(tokenizer, word, "must_say") for word in asked.must_say})
+    unwanted = [_word(tokenizer, word, "banned") for word in asked.banned]
+    bad = _bad_endings(tokenizer) if asked.good_ending else []
     if len(prefix) + len(set(wanted) - set(prefix)) > words:
         raise UserError(f"prefix and must_say are more than the {words} words that a caption may have")
+    if both := set(unwanted) & {*prefix, *wanted}:
+        raise UserError(f"banned: {tokenizer.name(min(both))!r} is in prefix or must_say, too")
+    if len(prefix) == words and prefix[-1] in bad:
+        raise UserError(f"prefix: captions of {words} words would end with it, and badly; good_ending forbids that")
     constraints = [at_most(words), at_least(max(asked.min_length, len(prefix)))]
     constraints += [begins_with(prefix)] if prefix else []
-    constraints += [must_say(wanted, words)] if wanted else []
-    constraints += [banned([_word(tokenizer, word, "banned") for word in asked.banned])] if asked.banned else []
+    constraints += [must_say(wanted, words, bad)] if wanted else []
+    constraints += [banned(unwanted)] if unwanted else []
     constraints += [no_repeated(asked.no_repeat_ngram)] if asked.no_repeat_ngram else []
     constraints += [repeats_cost(asked.repetition_penalty)] if asked.repetition_penalty > 1 else []
-    endings = [f" {word}" for word in sorted(BAD_ENDINGS)]  # as they stand in a caption, where pairs of bytes are meant
-    bad = [ids[0] for ids in tokenizer.encode_all(endings) if len(ids) == 1 and ids[0] != UNKNOWN]
-    constraints += [does_not_end_with(bad, words)] if asked.good_ending and bad else []
+    constraints += [does_not_end_with(bad, words)] if bad else []
     return constraints
+
+
+def _bad_endings(tokenizer: Tokenizer) -> list[int]:
+    """Those that are one token of the captioner's."""
+    endings = [f" {word}" for word in sorted(BAD_ENDINGS)]  # as they stand in a caption, where pairs of bytes are meant
+    return [ids[0] for ids in tokenizer.encode_all(endings) if len(ids) == 1 and ids[0] != UNKNOWN]
 
 
 def _filters(asked: Generation) -> Sequence[filters.Filter]:

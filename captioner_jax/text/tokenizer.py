@@ -67,6 +67,11 @@ class Tokenizer:
             other.decoder = decoders.Sequence([decoders.ByteLevel(), strip])
         return other.to_str(pretty=True)
 
+    @property
+    def most_frequent(self) -> int:
+        """From this id on entries stand by falling frequency: words, or pairs as they were merged, after all bytes."""
+        return len(SPECIAL_TOKENS) + (0 if self.by_words else len(BYTES))
+
     def __len__(self) -> int:
         """V, the size of the vocabulary."""
         return self.backend.get_vocab_size()

@@ -10,6 +10,7 @@ from captioner_jax.evaluation.cider import DocumentFrequencies, cider_d
 from captioner_jax.generation import consensus
 from captioner_jax.generation.search import Found, beam_search, sample
 from captioner_jax.text.special import END, PAD
+from captioner_jax.text.tokenizer import train_bpe
 from tests.generation.test_search import T, ensemble, every_caption, log_probabilities, make
 
 by_consensus = jax.jit(consensus.by_consensus)
@@ -87,3 +88,13 @@ def test_dead_ends_count_for_nothing():
     np.testing.assert_allclose(scores[:, [0, 2, 3]], alive[:, [0, 2, 3]], rtol=1e-6)
     nothing = by_consensus(found(candidates), found(drawn, np.full((2, 6), -np.inf, np.float32)))
     np.testing.assert_array_equal(nothing.scores, 0)
+
+
+def test_pairs_of_bytes_are_as_rare_as_they_were_merged_late():
+    """And bytes, which come before all pairs in the vocabulary, as the first of these."""
+    tokenizer = train_bpe(["a dog on the grass", "the dog on a ball"] * 3, 300)
+    first = tokenizer.most_frequent
+    assert {len(tokenizer.backend.id_to_token(i)) for i in range(4, first)} == {1}
+    assert len(tokenizer.backend.id_to_token(first)) == 2
+    (rare,) = consensus.idf(jnp.asarray([[[4, first - 1, first, first + 1, first + 9]]]), first)[:1]
+    np.testing.assert_allclose(rare[0, 0], np.log([1, 1, 1, 2, 10]), rtol=1e-6)

@@ -39,6 +39,10 @@ def n_grams_differ(n):
     return differ
 
 
+def ends_well(wanted, never_last):
+    return [must_say(wanted, T - 1, never_last), does_not_end_with(never_last, T - 1)]
+
+
 # Of each constraint: how it is made, from what, and what must then hold of a caption's words.
 LAWS = {
     "banned": (banned, some_words, lambda given: lambda caption: not set(given) & set(caption)),
@@ -52,6 +56,11 @@ LAWS = {
     ),
     "no_repeated": (no_repeated, st.integers(1, 4), n_grams_differ),
     "must_say": (lambda given: must_say(given, T - 1), some_words, contains),
+    "must_say_and_end_well": (
+        lambda given: lambda log_p, so_far: constrained(log_p, so_far, ends_well(*given)),
+        st.tuples(some_words, some_words),
+        lambda given: lambda caption: set(given[0]) <= set(caption) and caption[-1] not in given[1],
+    ),
 }
 
 
@@ -118,6 +127,10 @@ def test_what_is_left_keeps_its_probability_and_nothing_more_is_forbidden():
         must_say([4, 5], 6): set(),
         must_say([4, 9], 9): {END},
         must_say([4, 9], 6): set(range(V)) - {9},
+        must_say([4, 9], 7): {END},
+        must_say([4, 9], 7, [9]): set(range(V)) - {9},
+        must_say([8, 9], 7, [9]): set(range(V)) - {9},
+        must_say([8, 9], 8, [9]): {END},
         begins_with([4, 5]): set(),
         begins_with([4, 5, 6, 4, 5, 8]): set(range(V)) - {8},
     }

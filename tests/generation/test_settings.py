@@ -42,6 +42,16 @@ def test_a_search_keeps_to_what_is_asked():
             assert words[-1] not in {"a", "of", "the", "with", "and", "on"}
 
 
+def test_what_must_be_said_and_cannot_come_last_comes_before():
+    """With words drawn at random, which lead nowhere by themselves; told twice, a word is asked for once."""
+    for seed in range(5):
+        asked = Generation(must_say=("of", "the", "of"), temperature=3.0, max_length=4)
+        for (caption,) in captions(asked, seed):
+            words = caption.split()
+            assert {"of", "the"} <= set(words)
+            assert words[-1] not in {"of", "the"}
+
+
 def test_draws_differ_from_each_other_and_between_seeds():
     asked = Generation(temperature=1.5, top_p=0.95, num_captions=4, max_length=5, seed=1)
     first, again, other = captions(asked), captions(asked), captions(asked, seed=1)
@@ -87,6 +97,9 @@ def test_a_good_ending_is_a_choice():
         (Generation(beam=4, groups=3), "does not divide into 3 groups"),
         (Generation(beam=4, groups=2, top_k=3), "groups are for beams"),
         (Generation(beam=4, groups=2, must_say=("dog",)), "cannot be had together"),
+        (Generation(banned=("dog",), must_say=("dog",)), "banned: 'dog' is in prefix or must_say, too"),
+        (Generation(banned=("photo",), prefix="a photo"), "banned: 'photo' is in prefix"),
+        (Generation(max_length=3, prefix="a photo of"), "would end with it, and badly"),
     ],
 )
 def test_what_cannot_be_had_is_refused(asked, message):
