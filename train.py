@@ -28,7 +28,7 @@ from captioner_jax.config import Config, Resumption, from_command_line
 from captioner_jax.data.features import load_features, make_eye
 from captioner_jax.data.load import load
 from captioner_jax.data.pictures import training_pictures
-from captioner_jax.data.pipeline import check_batches, training_batches
+from captioner_jax.data.pipeline import check_batches, check_captions, training_batches
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.data.told import Told
 from captioner_jax.data.views import Views
@@ -38,6 +38,7 @@ from captioner_jax.planning.report import plan
 from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts, storage
+from captioner_jax.training.agreement import check_agreement
 from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
@@ -85,7 +86,9 @@ def run(config: Config, resumption: Resumption) -> int:
     start = None if config.train.start is None else bundle.load(bundle.found(config.train.start))
     tokenizer = Tokenizer.train(captions, config.data) if start is None else start.tokenizer
     told = Told.of(captions, tokenizer)
+    check_agreement(config, captions, tokenizer)
     check_batches(data.train, config.data, config.train)
+    check_captions(data.validation | data.test)
     check_best(data.validation["validation"], config.evaluation)
     placement = make_placement(config)
     beginning = begin(config, len(tokenizer), start)
@@ -156,6 +159,7 @@ def train(
 
         def look() -> None:
             """Scores the captioner of this moment, and keeps it if none was better."""
+            progress.check(newest=True)
             captioner = placement.local(state.best_guess)
             scores = examiner.score(data.validation, captioner, config.evaluation.images, views)
             show(scores, config.evaluation.examples)
@@ -170,12 +174,13 @@ def train(
             look()  # at what is to be beaten
         while not (last or stop):
             encoder_learns = step >= settings.encoder_from and not settings.encoder_frozen
-            state, metrics = steps[encoder_learns](state, placement.spread(next(batches)))
-            progress.record(metrics)
+            batch = next(batches)
+            state, metrics = steps[encoder_learns](state, placement.spread(batch))
+            progress.record(metrics, program=(encoder_learns, batch.tokens.shape))
             step += 1
             last, stop = step == settings.steps, preemption.asked(step)
             if last or step % settings.log_every == 0:
-                progress.tell(learning_rate(step))
+                progress.tell(learning_rate(step - 1))
             if last or step % settings.evaluate_every == 0:
                 look()
                 if checkpoints.out_of_patience(settings.patience):

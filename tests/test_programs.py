@@ -86,6 +86,14 @@ def test_photographs_get_their_captions(run, tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
+def test_a_captioner_of_what_are_no_numbers_is_not_kept(folder, tmp_path, capsys):
+    bad = ["--train.learning-rate", "1e38", "--train.warmup", "0", "--train.evaluate-every", "3"]
+    assert train.main([*options(folder, tmp_path, "nan"), *bad]) == 1
+    assert "loss nan" in capsys.readouterr().err
+    assert not (tmp_path / "nan" / "captioner").exists()
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
 def test_a_stopped_run_goes_on_with_the_same_numbers(folder, run, tmp_path, capsys):
     def stop(self, *_):
         if self.step == 30:
@@ -94,7 +102,7 @@ def test_a_stopped_run_goes_on_with_the_same_numbers(folder, run, tmp_path, caps
     arguments = options(folder, tmp_path, "whole")
     with pytest.MonkeyPatch.context() as patch:
         record = train.Progress.record
-        patch.setattr(train.Progress, "record", lambda self, metrics: (record(self, metrics), stop(self)))
+        patch.setattr(train.Progress, "record", lambda self, *step, **of: (record(self, *step, **of), stop(self)))
         with pytest.raises(StopHereError):
             train.main(arguments)
     assert train.main(arguments) == 1

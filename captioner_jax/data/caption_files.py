@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,6 +28,11 @@ class Line(NamedTuple):
     caption: str
     split: str | None = None
     id: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The image's, one however its path is spelt."""
+        return one_name(self.image)
 
 
 class Captions(NamedTuple):
@@ -82,7 +88,7 @@ def _gather(lines: Iterable[Line | Problem]) -> Captions:
         elif mistake := _mistake(line, ids, captions.splits):
             captions.problems.append(mistake)
         else:
-            image = line.image.strip()
+            image = line.name
             captions.by_image.setdefault(image, []).append(" ".join(line.caption.split()))
             if line.id:
                 ids.add(line.id)
@@ -101,11 +107,16 @@ def _mistake(line: Line, ids: set[str], splits: dict[str, str]) -> Problem | Non
         return Problem(line.where, "the caption is empty", line.image)
     if line.split and line.split not in (*SPLITS, RESTVAL):
         return Problem(line.where, f"unknown split; known are {', '.join((*SPLITS, RESTVAL))}", repr(line.split))
-    if line.split and splits.get(line.image.strip(), line.split) != line.split:
+    if line.split and splits.get(line.name, line.split) != line.split:
         return Problem(line.where, "an image in two splits; the first one counts", line.image)
     if line.id in ids:
         return Problem(line.where, "an id given before; the line is left out", line.id)
     return None
+
+
+def one_name(path: str) -> str:
+    """Of a file in a list: ./a.jpg and b//c.jpg are a.jpg and b/c.jpg."""
+    return posixpath.normpath(path.strip()) if path.strip() else ""
 
 
 def is_text(text: str) -> bool:
@@ -156,7 +167,7 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
 
 def _between_commas(text: str) -> Iterator[tuple[int, list[str] | str]]:
     """Rows of a CSV file with the number of their first line; or, of a row that is none, what is wrong with it."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
     while True:
         first = rows.line_num + 1
         try:
@@ -233,7 +244,8 @@ def _coco(images: list[Any], annotations: list[Any], file: str) -> Iterator[Line
         elif row["image_id"] not in names:
             yield Problem(where, "no image has this id", str(row["image_id"]))
         elif row["image_id"] not in doubtful:
-            yield Line(where, names[row["image_id"]], row["caption"], id=str(row["id"]) if "id" in row else None)
+            id = None if row.get("id") is None else str(row["id"])
+            yield Line(where, names[row["image_id"]], row["caption"], id=id)
 
 
 def _karpathy(images: list[Any], file: str) -> Iterator[Line | Problem]:
@@ -268,8 +280,10 @@ def _tokens(text: str, file: str) -> Iterator[Line | Problem]:
         if not line.strip():
             continue
         image, tab, caption = line.partition("\t")
-        name, _, place = image.rpartition("#")
+        name, _, place = image.strip().rpartition("#")
         if not tab:
             yield Problem(where, "no tab between image and caption")
+        elif name and place.isdecimal():
+            yield Line(where, name, caption, id=image.strip())
         else:
-            yield Line(where, name or image, caption, id=image.strip() if name and place else None)
+            yield Line(where, image, caption)

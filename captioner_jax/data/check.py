@@ -22,6 +22,7 @@ from captioner_jax.data.flickr_files import KINDS
 from captioner_jax.data.image_files import DamageError, folders, members
 from captioner_jax.data.images import ImageError, open_image
 from captioner_jax.data.load import read_files
+from captioner_jax.data.shards import shard_files
 from captioner_jax.data.source import DataSet, Example, Problem, Source
 from captioner_jax.errors import UserError
 
@@ -97,10 +98,9 @@ def guess(path: Path) -> Files:
     if {"dataset_coco.json", "captions_train2014.json", "captions_train2017.json"} & names:
         return "coco"
     for source in _FLICKR:
-        kind = KINDS[source]
-        if {kind.captions[0], kind.karpathy, *kind.lists.values()} & names:
+        if KINDS[source].is_told_by(names):
             return source
-    return "shards" if any(map(_is_shard, sorted(path.rglob("*.tar"))[:1])) else "folder"
+    return "shards" if any(map(_is_shard, shard_files(path)[:1])) else "folder"
 
 
 def _is_shard(tar: Path) -> bool:

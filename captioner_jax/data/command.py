@@ -1,21 +1,42 @@
 """The commands `check` and `prepare` of python -m captioner_jax.data."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from captioner_jax.config import DataConfig
+from captioner_jax.config import DataConfig, SplitFiles
 from captioner_jax.data import check, prepare
-from captioner_jax.data.check import Files
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.files import write_whole
 
 
-@dataclass(frozen=True)
-class Check:
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How the files of a data set lie, and which of them are for what."""
+
+    captions: str | None = None
+    """Captions file, relative to the folder; found if one is."""
+    images: str = "."
+    """Folder or .tar of the images, relative to the folder."""
+    splits: SplitFiles = field(default_factory=SplitFiles)
+    held_out: float = 0.1
+    """Where no splits are given: share of the images for validation, and again for test."""
+    restval: bool = True
+    """Karpathy's JSON: train on its train and restval; or on his train alone."""
+
+    def of(self, source: check.Files, path: str | None, data_dir: str | None = None) -> DataConfig:
+        """As training has them. Raises UserError for a share that cannot be."""
+        if not 0 < self.held_out < 0.5:
+            raise UserError(f"--held-out {self.held_out}: wanted is a share above 0 and below 0.5")
+        shared = {each.name: getattr(self, each.name) for each in fields(Layout)}
+        return DataConfig(source=source, path=path, data_dir=data_dir, **shared)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check(Layout):
     """Reads every caption and decodes every image of a data set, and says what is wrong with them.
 
     Ends with exit code 1 where anything cannot be used.
@@ -23,20 +44,16 @@ class Check:
 
     path: tyro.conf.Positional[Path]
     """The folder that data.path would name."""
-    source: Files | None = None
+    source: check.Files | None = None
     """Told by what lies there, if not given."""
-    captions: str | None = None
-    """Captions file, relative to the folder; found if one is."""
-    images: str = "."
-    """Folder or .tar of the images, relative to the folder."""
     workers: int | None = None
     """Processes that decode images; 0 decodes in this one. As many as there are processors, if not given."""
     report: Path | None = None
     """File for all that is found, not only a few examples."""
 
 
-@dataclass(frozen=True)
-class Prepare:
+@dataclass(frozen=True, kw_only=True)
+class Prepare(Layout):
     """Makes a TensorFlow Datasets data set of ArrayRecord files, once; later runs need nothing else."""
 
     name: tyro.conf.Positional[str]
@@ -45,12 +62,8 @@ class Prepare:
     """Folder of the files that it is made from; shapes and coco_captions need none."""
     data_dir: str | None = None
     """TensorFlow Datasets directory, if not the usual one."""
-    source: Files = "folder"
+    source: check.Files = "folder"
     """captioned/NAME: how the files in `path` lie."""
-    captions: str | None = None
-    """Captions file, relative to the path; found if one is."""
-    images: str = "."
-    """Folder or .tar of the images, relative to the path."""
     beam_options: str | None = None
     """Prepare by Apache Beam with these options of its pipelines: "runner=DirectRunner direct_num_workers=4"."""
 
@@ -70,7 +83,7 @@ def checked(command: Check) -> int:
     if command.workers is not None and command.workers < 0:
         raise UserError(f"--workers {command.workers}: so many processes there cannot be; 0 decodes in this one")
     source = command.source or check.guess(command.path)
-    config = DataConfig(source=source, path=str(command.path), captions=command.captions, images=command.images)
+    config = command.of(source, str(command.path))
     workers = os.cpu_count() or 1 if command.workers is None else command.workers
     findings = check.check(config, workers)
     print(f"source: {source}; {check.table(findings)}")
@@ -87,12 +100,6 @@ def prepared(command: Prepare) -> int:
     if command.name == "coco_captions":
         print(prepare.coco_captions(command.data_dir))
         return 0
-    config = DataConfig(
-        source=command.source,
-        path=command.path,
-        data_dir=command.data_dir,
-        captions=command.captions,
-        images=command.images,
-    )
+    config = command.of(command.source, command.path, command.data_dir)
     print(prepare.ours(command.name, config, command.beam_options))
     return 0

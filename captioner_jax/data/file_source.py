@@ -50,7 +50,10 @@ def found(captions: dict[str, list[str]], images: ImageFiles, where: Path, probl
             problems.append(Problem(name, "no such image"))
     if not names:
         such = next(iter(captions))
-        raise UserError(f"none of the {len(captions):,} captioned images, such as {such}, is in {where}")
+        raise UserError(
+            f"none of the {len(captions):,} captioned images, such as {such}, is in {where}: --data.images (check: "
+            "--images) names their folder or .tar, relative to the path"
+        )
     return names
 
 

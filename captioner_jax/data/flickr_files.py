@@ -26,8 +26,15 @@ class Kind(NamedTuple):
     """The authors' lists of the images of each split."""
     images: tuple[str, ...]
     """Folders, or tars of these names, that the images lie in; else they lie in data.path itself."""
+    kaggle: tuple[str, str]
+    """Kaggle's captions file, which others have, too, and the folder of photographs beside it."""
     places: str
     """Where people get it."""
+
+    def is_told_by(self, names: set[str]) -> bool:
+        """Is this what files and folders of these names speak of?"""
+        others_have_not = {self.karpathy, *self.lists.values(), *self.captions} - {"captions.txt", "results.csv"}
+        return bool(others_have_not & names) or names.issuperset(self.kaggle)
 
 
 KINDS = {
@@ -41,6 +48,7 @@ KINDS = {
             "test": "Flickr_8k.testImages.txt",
         },
         images=("Flicker8k_Dataset", "Flickr8k_Dataset", "Images", "images", "flickr8k-images", "flickr8k_images"),
+        kaggle=("captions.txt", "Images"),
         places="kaggle.com/datasets/adityajn105/flickr8k, or the authors' request form (docs/data.md)",
     ),
     "flickr30k": Kind(
@@ -49,6 +57,7 @@ KINDS = {
         karpathy="dataset_flickr30k.json",
         lists={},
         images=("flickr30k-images", "flickr30k_images", "Images", "images"),
+        kaggle=("results.csv", "flickr30k_images"),
         places="shannon.cs.illinois.edu/DenotationGraph, or kaggle.com/datasets/hsankesara/flickr-image-dataset",
     ),
 }

@@ -84,9 +84,11 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_bytes(grey: np.ndarray) -> np.ndarray:
-    """Grey values in 0..255 from 16-bit integers, or from others whose largest value is taken for white."""
+    """Grey values in 0..255 from integers of 16 bits, or of 8 in 32, or from others whose largest value is white."""
     if np.issubdtype(grey.dtype, np.integer):
-        return (np.clip(grey, 0, 65535) // 257).astype(np.uint8)
+        is_small = grey.dtype.itemsize > 2 and grey.max() <= 255
+        return (np.clip(grey, 0, 255) if is_small else np.clip(grey, 0, 65535) // 257).astype(np.uint8)
+    grey = np.nan_to_num(grey, posinf=0.0)
     return (np.clip(grey / max(float(grey.max()), 1e-9), 0, 1) * 255).astype(np.uint8)
 
 

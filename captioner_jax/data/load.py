@@ -1,6 +1,6 @@
 """The data set that a configuration names."""
 
-from captioner_jax.config import DataConfig
+from captioner_jax.config import DataConfig, SplitFiles
 from captioner_jax.data import coco, flickr_files, folder, shards
 from captioner_jax.data.source import DataSet
 from captioner_jax.errors import UserError
@@ -8,6 +8,7 @@ from captioner_jax.errors import UserError
 
 def load(config: DataConfig) -> DataSet:
     """Raises UserError where it is not to be had. Prepares shapes and the Flickr data sets on first use."""
+    _check_splits(config)
     # Imported here because TensorFlow Datasets takes most of a second to import, and files need none of it.
     match config.source:
         case "shapes":
@@ -28,6 +29,7 @@ def load(config: DataConfig) -> DataSet:
 
 def read_files(config: DataConfig) -> DataSet:
     """A data set straight from the files that lie in `config.path`. Raises UserError where it is not to be had."""
+    _check_splits(config)
     match config.source:
         case "folder":
             return folder.load(config)
@@ -39,3 +41,8 @@ def read_files(config: DataConfig) -> DataSet:
             return shards.load(config)
         case "shapes" | "tfds":
             raise UserError(f"{config.source} does not lie in files of its own")
+
+
+def _check_splits(config: DataConfig) -> None:
+    if config.source != "folder" and config.splits != SplitFiles():
+        raise UserError(f"data.splits: {config.source} tells its splits itself; files that list them are for folder")

@@ -67,7 +67,7 @@ def training_pictures(source: Source, config: DataConfig) -> Pictures:
     Raises UserError where the cache cannot be kept.
     """
     if config.cache is None:
-        return Decoded(source, config.image_size)
+        return Decoded(source, side(config))
     folder = Path(config.cache) / _fingerprint(source, config)
     try:
         if not folder.is_dir():

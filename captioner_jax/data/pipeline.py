@@ -1,8 +1,11 @@
 """From examples to batches of arrays, with Grain: deterministic by seed, and the same from any step on."""
 
 import logging
+import multiprocessing
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import grain
@@ -147,6 +150,14 @@ def check_batches(source: Source, data: DataConfig, train: TrainConfig) -> None:
         raise UserError(f"data.buckets must rise and stay below data.max_length, and {lengths} do not")
 
 
+def check_captions(splits: Mapping[str, Source]) -> None:
+    """Raises UserError where an image to be scored has no captions."""
+    for split, source in splits.items():
+        bare = next((i for i, captions in enumerate(source.captions()) if not captions), None)
+        if bare is not None:
+            raise UserError(f"{source[bare].name} ({split}) has no captions: leave it out, or write one")
+
+
 def training_batches(
     source: Source,
     told: Told,
@@ -215,4 +226,22 @@ def _read_ahead(data: grain.MapDataset, workers: int) -> grain.IterDataset:
         return data.to_iter_dataset(grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads))
     flags.FLAGS.mark_as_parsed()  # Grain's processes want absl's flags, which only absl's own main function parses
     options = grain.MultiprocessingOptions(num_workers=workers)
-    return data.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)).mp_prefetch(options)
+    one_by_one = data.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+    return one_by_one.mp_prefetch(options, worker_init_fn=_follow_the_run)
+
+
+def _follow_the_run(worker: int, workers: int) -> None:
+    """A worker ends with the run and not before: signals that are sent to all of its processes are for the run.
+
+    Grain ends its workers; what is killed, or leaves without Python's farewell, does not come to that.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_run, daemon=True).start()
+
+
+def _end_with_the_run() -> None:
+    run = multiprocessing.parent_process()
+    if run is not None:
+        run.join()
+        os._exit(0)

@@ -1,6 +1,7 @@
 """Tar shards in the WebDataset layout, read in place: members of one stem are one example."""
 
 import json
+import os
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from captioner_jax.data.source import DataSet, Problem
 from captioner_jax.errors import UserError
 
 IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "img")
-_SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?![a-z])", re.IGNORECASE)
+_SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?:ing)?(?![a-z])", re.IGNORECASE)
 
 
 class Place(NamedTuple):
@@ -64,7 +65,7 @@ class Listing(NamedTuple):
 def load(config: DataConfig) -> DataSet:
     """The shards below `config.path`. Raises UserError where there are none, or nothing in them is to be used."""
     root = folder_of(config.path)
-    shards = sorted(path for path in root.rglob("*.tar") if path.is_file())
+    shards = shard_files(root)
     if not shards:
         raise UserError(f"{root} holds no shards: wanted are .tar files in the WebDataset layout")
     listing = _listed_before(root, shards)
@@ -79,11 +80,24 @@ def load(config: DataConfig) -> DataSet:
     )
 
 
+def shard_files(root: Path) -> list[Path]:
+    """The .tar files below a folder, by name; links to folders are followed, but into each folder once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, below, files in os.walk(root, followlinks=True):
+        if (place := os.path.realpath(folder)) in seen:
+            below.clear()
+            continue
+        seen.add(place)
+        found += [Path(folder, name) for name in files if name.lower().endswith(".tar")]
+    return sorted(path for path in found if path.is_file())
+
+
 def _listed_before(root: Path, shards: list[Path]) -> Listing:
     """What the shards hold; as it was listed in an earlier run if they have not changed since."""
     stats = ((shard, shard.stat()) for shard in shards)
     made_from = [(str(shard.resolve()), stat.st_size, stat.st_mtime_ns) for shard, stat in stats]
-    places, captions, problems = remembered(["shards", str(root), made_from], lambda: _listed(root, shards))
+    places, captions, problems = remembered(["shards 2", str(root), made_from], lambda: _listed(root, shards))
     return Listing(
         {name: Place(*place) for name, place in places.items()}, captions, [Problem(*problem) for problem in problems]
     )
@@ -103,6 +117,10 @@ def _list(shard: Path, name: str, listing: Listing) -> None:
     stems: dict[str, dict[str, Member]] = {}
     try:
         for member in members(shard):
+            if not is_text(member.name):
+                problem = "a member whose name is no UTF-8 text"
+                listing.problems.append(Problem(name, problem, ascii(member.name)))
+                continue
             stem, kind = _stem(member.name)
             if kind is not None and stems.setdefault(stem, {}).setdefault(kind, member) is not member:
                 listing.problems.append(Problem(name, "a member given before; the second is left out", member.name))

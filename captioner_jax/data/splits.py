@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from captioner_jax.data.caption_files import RESTVAL
+from captioner_jax.data.caption_files import RESTVAL, one_name
 from captioner_jax.data.source import Problem
 from captioner_jax.errors import UserError
 
@@ -62,4 +62,4 @@ def _lines(file: Path) -> Iterable[str]:
         raise UserError(f"{file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    return dict.fromkeys(line.strip() for line in lines if line.strip())
+    return dict.fromkeys(one_name(line) for line in lines if line.strip())

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from captioner_jax.bundle import Bundle, abstract
-from captioner_jax.config import Config, EncoderConfig
+from captioner_jax.config import Config, EncoderConfig, SelfCriticalConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
@@ -45,7 +45,7 @@ def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Begin
         graphdef, shapes = abstract(config.model, vocabulary)
         _check_sizes(graphdef, shapes, size)
     except (ValueError, TypeError) as error:
-        raise UserError(f"model: {error}") from error
+        raise UserError(f"model: {error} (data.image_size: {size})") from error
     if start is not None:
         return _begin_again(config, graphdef, start)
     encoder, normalisation = config.model.encoder, config.model.encoder.normalisation or "imagenet"
@@ -130,6 +130,8 @@ def _check(config: Config) -> None:
         raise UserError("train.objective: what a random captioner writes has no reward; name a --train.start")
     if config.train.objective == "self_critical":
         _check_rewards(config)
+    elif config.self_critical != SelfCriticalConfig():
+        raise UserError("self_critical: these settings are for --train.objective self_critical")
     if config.train.start is not None and encoder.weights is not None:
         raise UserError("model.encoder.weights: those of train.start would be taken; name one of the two")
     if encoder.kind == "convnet" and encoder.weights is not None:

@@ -27,7 +27,8 @@ from captioner_jax.training.step import TrainState
 CHECKPOINTS, SETTINGS, DATA = "checkpoints", "config.json", "data.sha256"
 # May differ between a run and its resumption: they change what is shown or kept, or where it is computed.
 FREE_TO_CHANGE = (
-    *("runs", "devices", "data.workers", "train.log_every", "train.profile"),
+    *("runs", "devices", "data.path", "data.data_dir", "data.workers"),
+    *("train.log_every", "train.profile"),
     *("evaluation.examples", "evaluation.batch_size", "evaluation.beams"),
     *("train.checkpoint_every", "train.checkpoints", "train.keep_checkpoints", "train.keep_every"),
 )
@@ -60,10 +61,10 @@ def check_run(config: Config, how: Resumption) -> None:
             return
         with storage.reaching(home):
             begun = json.loads((home / SETTINGS).read_text())
-        begun = _settings(from_dict(begun, str(home / SETTINGS)))  # settings that are new since: by default
+        begun = as_json(from_dict(begun, str(home / SETTINGS)))  # settings that are new since: by default
     except (OSError, ValueError) as error:
         raise UserError(f"{home}: cannot read the run there: {error}") from error
-    changes = differences(begun, _settings(config))
+    changes = differences(begun, as_json(config))
     told = "\n".join([f"{home} was begun with other settings:", *changes])
     if changes and not how.allow_changes:
         raise UserError(f"{told}\n--allow-changes goes on with those of now")
@@ -104,15 +105,15 @@ class Checkpoints:
             arrays, text = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
             handlers = {"state": arrays(), "best": text(), "folder": arrays()}
             self.manager = ocp.CheckpointManager(checkpoints, options=options, item_handlers=handlers)
-            if hosts.is_first():
-                storage.write(self.home / SETTINGS, json.dumps(_settings(config), indent=2) + "\n")
+        self.notes: dict[str, str] = {}
+        self._note(SETTINGS, json.dumps(as_json(config), indent=2) + "\n")
 
     def check_data(self, captions: Sequence[Sequence[str]], tokenizer: Tokenizer, *, may_differ: bool) -> None:
         """Remembers what is trained on. Raises UserError where the run was begun on something else.
 
         Other captions may have other words in the same places of the vocabulary, and others of the images for training.
         """
-        mark = hashlib.sha256(json.dumps([captions, tokenizer.to_json()]).encode()).hexdigest()
+        mark = mark_of(captions, tokenizer)
         file = self.home / DATA
         with storage.reaching(self.home):
             before = file.read_text().strip() if self.latest is not None and file.exists() else mark
@@ -121,9 +122,7 @@ class Checkpoints:
                 f"{self.home} was begun on other data: the training captions or their vocabulary have changed since. "
                 "Bring those back, or choose another --name; --allow-changes goes on with those of now"
             )
-        if hosts.is_first():
-            with _room_for_a_run(self.home), storage.reaching(self.home):
-                storage.write(file, mark + "\n")
+        self._note(DATA, mark + "\n")
 
     def is_best(self, score: float) -> bool:
         """Is this score greater than any before? If so, it is the one to beat from now on."""
@@ -174,7 +173,20 @@ class Checkpoints:
         best = Best(**found["best"])
         if best.of in (self.best.of, None):  # scores of another kind say nothing here
             self.best = best._replace(of=self.best.of)
+        self._write_notes()
         return TrainState(**found["state"])
+
+    def _note(self, name: str, text: str) -> None:
+        """To be kept beside the checkpoints: from the beginning, or once the newest of those there was restored."""
+        self.notes[name] = text
+        if self.latest is None:
+            self._write_notes()
+
+    def _write_notes(self) -> None:
+        if hosts.is_first():
+            with _room_for_a_run(self.home), storage.reaching(self.home):
+                for name, text in self.notes.items():
+                    storage.write(self.home / name, text)
 
     @property
     def latest(self) -> int | None:
@@ -245,21 +257,30 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}
 
 
-def _settings(config: Config) -> dict:
+def mark_of(captions: Sequence[Sequence[str]], tokenizer: Tokenizer) -> str:
+    """Of what is trained on: other captions, or other words, have another."""
+    return hashlib.sha256(json.dumps([captions, tokenizer.to_json()]).encode()).hexdigest()
+
+
+def as_json(config: Config) -> dict[str, Any]:
     """The configuration as JSON would give it back."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def differences(old: dict, new: dict, prefix: str = "") -> list[str]:
     """The settings that differ, in words, without those that are free to."""
-    changes = []
+    return [f"  {name}: {was!r} then, {now!r} now" for name, was, now in differing(old, new, FREE_TO_CHANGE, prefix)]
+
+
+def differing(
+    old: dict[str, Any], new: dict[str, Any], free: Sequence[str], prefix: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Name, old and new value of each setting that differs, without those that are free to."""
     for key in sorted(old.keys() | new.keys()):
-        name = prefix + key
-        if name in FREE_TO_CHANGE:
+        name, was, now = prefix + key, old.get(key), new.get(key)
+        if name in free:
             continue
-        was, now = old.get(key), new.get(key)
         if isinstance(was, dict) and isinstance(now, dict):
-            changes += differences(was, now, name + ".")
+            yield from differing(was, now, free, name + ".")
         elif was != now:
-            changes.append(f"  {name}: {was!r} then, {now!r} now")
-    return changes
+            yield name, was, now

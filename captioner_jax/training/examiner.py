@@ -68,10 +68,12 @@ class Examiner:
 
     def keep(self, parameters: Parameters, scores: dict[str, float], step: int) -> None:
         """The captioner of this moment becomes the one in the run's folder."""
-        data = dataclasses.replace(
-            self.config.data, path=None, data_dir=None, cache=None, features=None
-        )  # no business of others
-        training: dict[str, Any] = {"run": self.config.name, "step": step, "data": dataclasses.asdict(data)}
+        places = dict.fromkeys(("path", "data_dir", "cache", "features"))  # no business of others
+        tokenizer = "words" if self.tokenizer.by_words else "bpe"
+        data = dataclasses.asdict(dataclasses.replace(self.config.data, tokenizer=tokenizer, **places))
+        if self.config.train.start is not None:  # whose words these are
+            del data["min_count"], data["vocabulary"]
+        training: dict[str, Any] = {"run": self.config.name, "step": step, "data": data}
         if self.teacher is not None:
             training["teacher"] = self.teacher
         encoder = dataclasses.replace(self.config.model.encoder, weights=None)

@@ -4,11 +4,12 @@ They meet by `jax.distributed`; what they compute together goes over `training.p
 """
 
 import contextlib
+import json
 import os
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -75,6 +76,11 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def number() -> int:
+    """Which of the hosts this is, from 0."""
+    return jax.process_index()
+
+
 def share() -> HostShare:
     """The rows of each batch that this host reads."""
     return HostShare(jax.process_index(), jax.process_count())
@@ -99,6 +105,20 @@ def wait(what: str) -> None:
 def agreed(value: float) -> float:
     """The first host's, so that all decide alike."""
     return float(of_first(np.float32(value))) if jax.process_count() > 1 else value
+
+
+def json_of_first(value: Any) -> Any:
+    """What JSON can hold: the first host's, on all."""
+    if jax.process_count() == 1:
+        return value
+    text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    size = int(of_first(np.asarray(text.size)))
+    return json.loads(bytes(np.asarray(of_first(np.resize(text, size)))))
+
+
+def of_each(value: np.ndarray) -> np.ndarray:
+    """Every host's, in their order, on all."""
+    return np.asarray(multihost_utils.process_allgather(value)) if jax.process_count() > 1 else value[None]
 
 
 def of_first(arrays: Tree) -> Tree:

@@ -16,9 +16,9 @@ def token_losses(
     r"""$$-\sum_v q(v) \log p(v), \qquad q(v) = (1 - \epsilon)\,[v = \mathrm{target}] + \epsilon / V$$ at each position.
 
     Cross-entropy in nats against smoothed labels (Szegedy et al. 2016, "Rethinking the Inception Architecture",
-    section 7); with `smoothing` epsilon = 0 it is the negative log-likelihood. As log p(v) = z_v - log sum_u exp z_u, it
-    is that sum's logarithm less the logit to be expected under q: on CPU XLA makes the gradient of this form once, and
-    that of `log_softmax` twice.
+    section 7); with `smoothing` epsilon = 0 it is the negative log-likelihood. As log p(v) = z_v - log sum_u exp z_u,
+    it is that sum's logarithm less the logit to be expected under q: on CPU XLA makes the gradient of this form once,
+    and that of `log_softmax` twice.
     """
     logits = logits.astype(jnp.float32)
     of_target = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -24,6 +24,8 @@ ADVICE = (
     "A lower --train.learning-rate, a longer --train.warmup or a smaller --train.clip helps; "
     "the checkpoints before are unharmed."
 )
+# Checkpoints may hold what is on disk, and the disk may be lost.
+SECONDS_UNTIL_ON_DISK = 1
 # Bad batches in a row that are no accident any more.
 TOO_MANY = 10
 # A run is input-bound if it waits for this share of the time; said when so many steps have shown it.
@@ -53,7 +55,10 @@ class Progress:
             _forget(folder, first)
         self.json_lines = file.open("a", encoding="utf-8", buffering=1)
         self.tensorboard = tensorboardX.SummaryWriter(
-            str(folder / "tensorboard"), purge_step=first + 1 if first else None, write_to_disk=writes
+            str(folder / "tensorboard"),
+            purge_step=first + 1 if first else None,
+            write_to_disk=writes,
+            flush_secs=SECONDS_UNTIL_ON_DISK,
         )
         self.first, self.steps = first, steps
         self.batch_size = batch_size
@@ -62,14 +67,16 @@ class Progress:
         self.checked: list[Metrics] = []
         self.unusable = self.bad_in_a_row = 0
         self.step, self.clock = first, Clock()
+        self.programs: set[Hashable] = set()
         self.said_input_bound = False
 
-    def record(self, metrics: Metrics) -> None:
-        """Takes note of one more step."""
+    def record(self, metrics: Metrics, program: Hashable = None) -> None:
+        """Takes note of one more step, by which program; the first step of each has compiled, which no rate counts."""
         self.waiting.append(metrics)
         self.step += 1
         self.clock.steps += 1
-        if self.step == self.first + 2:  # the first step has compiled
+        if program not in self.programs:
+            self.programs.add(program)
             self.restart_clock()
 
     def restart_clock(self) -> None:

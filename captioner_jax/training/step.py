@@ -1,6 +1,7 @@
 """One update of the parameters, and the loss on data that is only looked at."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -173,11 +174,20 @@ def make_train_step(
         after = TrainState(state.step + 1, parameters, memory, average)
         if config.bad_batches == "skip":
             unmoved = dataclasses.replace(state, step=after.step)
-            after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, unmoved)
+            after = jax.tree.map(functools.partial(_if, good), after, unmoved, is_leaf=_is_schedule)
         return after, Metrics(loss, norm, unusable, ~good, told, norms_by_group(gradients))
 
     compiled = placement.compile(train_step)
     return lambda state, batch: compiled(state, batch, objective)
+
+
+def _is_schedule(node: Any) -> bool:
+    """Is it the optimizer's count of steps for a learning rate, which goes on whatever becomes of a step?"""
+    return isinstance(node, optax.ScaleByScheduleState)
+
+
+def _if(good: Bool[Array, ""], new: Any, old: Any) -> Any:
+    return new if _is_schedule(new) else jnp.where(good, new, old)
 
 
 def in_parts(

@@ -39,6 +39,20 @@ def test_csv_with_mistakes_names_their_lines(tmp_path):
     assert lines(found) == [2, 3, 4, 5, 8]
 
 
+def test_csv_with_spaces_after_its_commas(tmp_path):
+    found = read(tmp_path, "c.csv", 'image, caption\na.jpg, "a dog, running"\nb.jpg, a "good" cat\n')
+    assert found.by_image == {"a.jpg": ["a dog, running"], "b.jpg": ['a "good" cat']}
+    assert not found.problems
+
+
+def test_an_image_has_one_name_however_its_path_is_spelt(tmp_path):
+    text = "image,caption,split\na/b.jpg,one,train\n./a//b.jpg,two,train\na/./b.jpg,three,test\n"
+    found = read(tmp_path, "c.csv", text)
+    assert found.by_image == {"a/b.jpg": ["one", "two"]}
+    assert found.splits == {"a/b.jpg": "train"}
+    assert kinds(found) == {"an image in two splits": 1}
+
+
 def test_csv_by_excel_has_a_byte_order_mark(tmp_path):
     assert read(tmp_path, "c.csv", "image,caption\r\na.jpg,a dog\r\n", "utf-8-sig").by_image == {"a.jpg": ["a dog"]}
 
@@ -215,3 +229,15 @@ def test_a_file_with_nothing_to_be_read_is_refused(tmp_path, content, message):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(UserError, match="No such file"):
         read_captions(tmp_path / "none.csv")
+
+
+def test_captions_without_an_id_are_all_kept(tmp_path):
+    annotations = [{"image_id": 1, "caption": caption, "id": None} for caption in ("a dog", "a cat")]
+    found = read(tmp_path, "c.json", {"images": [{"id": 1, "file_name": "a.jpg"}], "annotations": annotations})
+    assert found.by_image == {"a.jpg": ["a dog", "a cat"]}
+    assert not found.problems
+
+
+def test_a_hash_may_be_part_of_a_name(tmp_path):
+    found = read(tmp_path, "c.token", "a#b.jpg\ta dog\na.jpg#0\ta cat\na#b.jpg#1\ta cow\n")
+    assert found.by_image == {"a#b.jpg": ["a dog", "a cow"], "a.jpg": ["a cat"]}

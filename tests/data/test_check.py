@@ -198,6 +198,10 @@ def test_a_sound_folder_is_fine(tmp_path, capsys):
         (["Flickr8k.token.txt"], "flickr8k"),
         (["text/Flickr_8k.trainImages.txt", "captions.txt"], "flickr8k"),
         (["dataset_flickr30k.json"], "flickr30k"),
+        (["captions.txt", "Images/a.jpg"], "flickr8k"),
+        (["results.csv", "flickr30k_images/a.jpg"], "flickr30k"),
+        (["results_20130124.token", "flickr30k-images/a.jpg"], "flickr30k"),
+        (["captions.txt", "a.jpg"], "folder"),
         (["captions.csv", "a.jpg"], "folder"),
         ([], "folder"),
     ],
@@ -214,6 +218,21 @@ def test_a_mistake_is_one_line(tmp_path, capsys):
     for arguments in (["/none/here"], [str(tmp_path)], [folder, "--captions", "none.csv"]):
         assert main(["check", *arguments]) == 1
         assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_splits_are_those_of_training(tmp_path, capsys):
+    """Leaks are looked for between these."""
+    folder = colour_folder(tmp_path, images=20)
+    names = sorted(path.name for path in folder.glob("*.jpg"))
+    for split, some in (("train", names[:12]), ("validation", names[12:15]), ("test", names[15:])):
+        (folder / f"{split}.txt").write_text("\n".join(some))
+    lists = [word for split in ("train", "validation", "test") for word in (f"--splits.{split}", f"{split}.txt")]
+    for options, sizes in ((lists, [12, 3, 5]), (["--held-out", "0.25"], [10, 5, 5])):
+        main(["check", str(folder), "--workers", "0", *options])
+        rows = re.findall(r"^(?:train|validation|test) +(\d+)", capsys.readouterr().out, re.MULTILINE)
+        assert list(map(int, rows)) == sizes
+    assert main(["check", str(folder), "--held-out", "0.5"]) == 1
+    assert "below 0.5" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -39,6 +39,18 @@ def test_grey_survives_every_mode(mode):
     assert grey[:, :4].mean() < 80 < 170 < grey[:, -4:].mean()
 
 
+@pytest.mark.parametrize(
+    "ramp",
+    [
+        np.linspace(0, 255, 16).astype(np.int32),
+        np.where(np.arange(16) == 3, np.nan, np.linspace(0, 1, 16)).astype(np.float32),
+    ],
+)
+def test_grey_of_small_numbers_and_of_none_is_not_black(ramp):
+    grey = np.asarray(open_image(encoded(Image.fromarray(np.tile(ramp, (16, 1))), "TIFF"), 16)).astype(int)
+    assert grey[:, :4].mean() < 80 < 170 < grey[:, -4:].mean()
+
+
 def test_transparent_is_white():
     clear = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     assert np.asarray(open_image(encoded(clear), 8)).min() == 255

@@ -4,6 +4,11 @@ import dataclasses
 import itertools
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +19,14 @@ from captioner_jax.data.folder import load
 from captioner_jax.data.images import open_image, to_square
 from captioner_jax.data.order import mixed
 from captioner_jax.data.pictures import Cache, scaled, side
-from captioner_jax.data.pipeline import ALONE, HostShare, check_batches, evaluation_batches, training_batches
+from captioner_jax.data.pipeline import (
+    ALONE,
+    HostShare,
+    check_batches,
+    check_captions,
+    evaluation_batches,
+    training_batches,
+)
 from captioner_jax.data.plan import Plan, draw_captions
 from captioner_jax.data.source import Example, Source
 from captioner_jax.data.told import Told
@@ -31,14 +43,17 @@ def folder(tmp_path):
     return colour_folder(tmp_path / "data")
 
 
-def batches(root, count, first=0, train=TRAIN, share=ALONE, **settings):
+def batches(root, count, **settings):
+    return list(itertools.islice(endless(root, **settings), count))
+
+
+def endless(root, first=0, train=TRAIN, share=ALONE, **settings):
     settings = {"max_length": 6, "crop": 0.6, "flip": True, "jitter": 0.2, "randaugment": 5.0} | settings
     config = DataConfig(source="folder", path=str(root), image_size=16, **settings)
     data = load(config)
     captions = list(data.train.captions())
     told = Told.of(captions, Tokenizer.train(captions, config))
-    stream = training_batches(data.train, told, config, train, first=first, share=share)
-    return list(itertools.islice(stream, count))
+    return training_batches(data.train, told, config, train, first=first, share=share)
 
 
 def same(a, b):
@@ -55,7 +70,7 @@ def test_the_seed_decides_everything(folder):
 def test_a_resumed_run_sees_the_very_next_batch(folder):
     whole = batches(folder, 15)
     for first in (1, 6, 13):
-        assert all(map(same, whole[first:], batches(folder, 15 - first, first)))
+        assert all(map(same, whole[first:], batches(folder, 15 - first, first=first)))
 
 
 def test_workers_change_nothing(folder):
@@ -79,7 +94,7 @@ def test_a_batch_that_hosts_cannot_share_is_refused(folder):
 
 def test_an_epoch_holds_every_image_once(folder):
     plain = {"crop": 1.0, "flip": False, "jitter": 0.0, "randaugment": 0.0}
-    first, second = (np.concatenate([b.images for b in batches(folder, 6, i, **plain)]) for i in (0, 6))
+    first, second = (np.concatenate([b.images for b in batches(folder, 6, first=i, **plain)]) for i in (0, 6))
     config = DataConfig(source="folder", path=str(folder), image_size=16)
     squares = [to_square(open_image(example.image, 16), 16) for example in load(config).train]
     pixels = lambda images: sorted(image.tobytes() for image in images)
@@ -248,6 +263,34 @@ def test_an_image_without_captions_is_named(folder):
         Told.of([("a red wall",), ()], tokenizer)
     with pytest.raises(UserError, match=r"1\.jpg has no captions"):
         next(evaluation_batches(Bare(), DataConfig(image_size=16), tokenizer, batch_size=2))
+    with pytest.raises(UserError, match=r"1\.jpg \(test\) has no captions"):
+        check_captions({"validation": load(DataConfig(source="folder", path=str(folder))).train, "test": Bare()})
+
+
+@pytest.mark.slow
+def test_workers_end_with_the_run_and_not_before(folder):
+    """A signal to all processes of a run is for the run; where that is killed, nothing of it stays."""
+    program = f"""
+import multiprocessing, os, signal
+from tests.data.test_pipeline import endless
+if __name__ == "__main__":
+    read = endless({str(folder)!r}, workers=1)
+    next(read)
+    (worker,) = [one.pid for one in multiprocessing.active_children()]
+    os.kill(worker, signal.SIGTERM)
+    os.kill(worker, signal.SIGINT)
+    for _ in range(20):
+        next(read)
+    print(worker, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    worker = int(ended.stdout)
+    end = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists()
 
 
 def test_the_last_evaluation_batch_is_filled_with_nothing(folder):

@@ -77,12 +77,34 @@ def test_captions_in_json_come_before_those_in_txt(tmp_path, content, captions):
         ("train/0.tar", "validation/0.tar", "test/0.tar"),
         ("Train-0.tar", "val_0.tar", "test.0.tar"),
         ("a/train0.tar", "b/dev/0.tar", "test/training.tar"),
+        ("training-0.TAR", "validation/0.tar", "testing/0.tar"),
     ],
 )
 def test_splits_by_folder_or_name(tmp_path, shards):
     for i, shard in enumerate(shards):
         write(tmp_path / shard, example(i))
     assert [[e.image for e in source] for source in read(tmp_path).splits.values()] == [[png(0)], [png(1)], [png(2)]]
+
+
+def test_shards_in_folders_that_are_links_are_found_once(tmp_path):
+    write(tmp_path / "far" / "train-0.tar", example(0))
+    here = tmp_path / "here"
+    write(here / "val-0.tar", example(1))
+    write(here / "test-0.tar", example(2))
+    (here / "train").symlink_to(tmp_path / "far")
+    (here / "train-again").symlink_to(tmp_path / "far")
+    (tmp_path / "far" / "loop").symlink_to(here)
+    data = read(here)
+    assert [len(source) for source in data.splits.values()] == [1, 1, 1]
+
+
+def test_a_member_whose_name_is_no_text_is_named(tmp_path):
+    write(tmp_path / "0.tar", [m for i in range(6) for m in example(i)])
+    with tarfile.open(tmp_path / "0.tar", "a", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("caf\udce9.png"))
+    data = read(tmp_path, held_out=0.2)
+    assert ["caf\\udce9.png" in problem for problem in data.problems] == [True]
+    assert "no UTF-8" in data.problems[0]
 
 
 def test_shards_of_some_splits_only_are_refused(tmp_path):

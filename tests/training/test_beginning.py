@@ -108,6 +108,11 @@ def test_settings_that_cannot_be_meant_together_are_refused(train, data, encoder
         begin(config(train, data, **encoder), 9)
 
 
+def test_settings_of_rewards_without_rewards_are_refused():
+    with pytest.raises(UserError, match=r"are for --train\.objective self_critical"):
+        begin(dataclasses.replace(config(), self_critical=SelfCriticalConfig(captions=3)), 9)
+
+
 @pytest.mark.parametrize(
     ("critical", "others", "message"),
     [

@@ -11,13 +11,13 @@ from captioner_jax.training import hosts
 from tests.training.running import STEPS, bit_for_bit, near
 
 
-def start(processes, runs, name, *options):
+def start(processes, runs, name, *options, of_each=lambda i: ()):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     told = ["--devices.hosts", "told", "--devices.coordinator", f"localhost:{port}"]
     told += ["--devices.processes", str(processes)]
-    return [runs.start(name, *told, "--devices.process", str(i), *options) for i in range(processes)]
+    return [runs.start(name, *told, "--devices.process", str(i), *options, *of_each(i)) for i in range(processes)]
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +96,13 @@ def test_a_sigterm_to_one_ends_both_after_the_same_step(runs):
 def test_who_the_others_are_must_be_told_wholly_or_not_at_all(devices, message):
     with pytest.raises(UserError, match=message), hosts.together(devices):
         pass
+
+
+@pytest.mark.slow
+def test_hosts_that_mean_something_else_are_told_how_and_nothing_is_trained(runs):
+    both = start(2, runs, "two_minds", of_each=lambda i: ["--train.learning-rate", f"{i + 1}e-3"])
+    (code, _, err), (other_code, _, other_err) = [run.ended() for run in both]
+    assert (code, other_code) == (1, 1)
+    assert "host 1 would not train what host 0 does: it tells how" in err
+    assert "train.learning_rate: 0.001 there, 0.002 here" in other_err
+    assert not runs.checkpoints("two_minds")

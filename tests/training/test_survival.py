@@ -154,7 +154,9 @@ def test_changes_are_shown_and_refused_unless_they_are_allowed(tmp_path, capsys)
         check_run(changed, Resumption(resume=True))
     check_run(changed, Resumption(begin_or_resume=True, allow_changes=True))
     assert "train.seed: 0 then, 1 now" in capsys.readouterr().out
-    with Checkpoints(changed):
+    with Checkpoints(changed) as checkpoints:
+        check_run(begun, Resumption(resume=True))  # it is that run until its checkpoint is found to fit
+        checkpoints.restore(state(0))
         check_run(changed, Resumption(resume=True))
 
 
@@ -174,6 +176,7 @@ def test_other_data_are_refused_unless_they_are_allowed(tmp_path):
         with pytest.raises(UserError, match="was begun on other data"):
             checkpoints.check_data(captions[0], words[0], may_differ=False)
         checkpoints.check_data(captions[0], words[0], may_differ=True)
+        checkpoints.restore(state)
         checkpoints.check_data(captions[0], words[0], may_differ=False)
 
 
@@ -200,3 +203,4 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         other = dataclasses.replace(state(1), parameters={"decoder": {"kernel": jnp.zeros((3, 2))}})
         with pytest.raises(UserError, match=r"step 1 does not fit these settings: parameters"):
             checkpoints.restore(other)
+    check_run(config, Resumption(resume=True))

@@ -3,6 +3,7 @@
 import gzip
 import itertools
 import json
+import time
 from types import SimpleNamespace
 
 import jax
@@ -71,6 +72,30 @@ def test_a_wait_behind_which_the_device_works_is_none(sleep):
     for _ in range(3):
         next(source)
     assert ours.input_wait == 0
+
+
+def test_what_compiles_is_in_no_rate(tmp_path, sleep):
+    """The first step by each program; what came before it is not told of, either."""
+    with Progress(tmp_path, 0, 9, 4) as progress:
+        for metrics, program in zip(told(*[1.0] * 9), "aaaabaabb", strict=True):
+            sleep(100 if program not in progress.programs else 1)
+            progress.record(metrics, program=program)
+        progress.tell(1e-3)
+    (line,) = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(line)["seconds_per_step"] == pytest.approx(1)
+
+
+def test_what_was_told_is_soon_on_disk(tmp_path):
+    """Before the run ends, which may never come to its end."""
+    with Progress(tmp_path, 0, 9, 4) as progress:
+        for metrics in told(1.0, 1.0):
+            progress.record(metrics)
+            progress.write({"loss": float(progress.step)})
+        (file,) = (tmp_path / "tensorboard").glob("events*")
+        end = time.monotonic() + 30
+        while len(list(events(file))) < 3 and time.monotonic() < end:  # which file it is, and two steps
+            time.sleep(0.1)
+        assert len(list(events(file))) == 3
 
 
 def test_the_group_norms_and_memory_are_written(tmp_path, monkeypatch):

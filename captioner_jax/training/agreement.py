@@ -1,0 +1,36 @@
+"""Hosts that train together must mean the same; they compare before anything is computed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from captioner_jax.config import Config
+from captioner_jax.errors import UserError
+from captioner_jax.text.tokenizer import Tokenizer
+from captioner_jax.training import hosts
+from captioner_jax.training.checkpoints import as_json, differing, mark_of
+
+# A host's own: where things lie on its disks, which it is, what it shows.
+OWN = (
+    *("runs", "data.path", "data.data_dir", "data.cache", "data.features", "data.workers", "teacher.features"),
+    *("model.encoder.weights", "teacher.encoder.weights", "train.start", "train.checkpoints", "devices.process"),
+    *("train.profile", "evaluation.examples"),
+)
+
+
+def check_agreement(config: Config, captions: Sequence[Sequence[str]], tokenizer: Tokenizer) -> None:
+    """Raises UserError, on all hosts, where one has other settings, captions or words than the first."""
+    mine = {"settings": as_json(config), "data": mark_of(captions, tokenizer)}
+    firsts = hosts.json_of_first(mine)
+    differ = [
+        f"  {name}: {first!r} there, {here!r} here"
+        for name, first, here in differing(firsts["settings"], mine["settings"], OWN)
+    ]
+    if firsts["data"] != mine["data"]:
+        differ.append("  the training captions, or their vocabulary")
+    others = np.flatnonzero(hosts.of_each(np.asarray(bool(differ))))
+    if differ:
+        raise UserError("\n".join([f"host {hosts.number()} would not train what host 0 does:", *differ]))
+    if others.size:
+        which = ", ".join(map(str, others))
+        raise UserError(f"host {which} would not train what host 0 does: it tells how they differ")
