@@ -33,7 +33,7 @@ import tqdm
 import tyro
 
 from captioner_jax import showing
-from captioner_jax.captioning import Captioner, rows_for
+from captioner_jax.captioning import BATCH, Captioner, rows_for
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
@@ -164,7 +164,7 @@ def caption(
 ) -> None:
     """Tells the captions of all pictures that are not done."""
     images = remaining(pictures, options, done)
-    first = list(itertools.islice(images, 2))
+    first = list(itertools.islice(images, BATCH))
     if not first:
         print("nothing is left to do", file=sys.stderr)
         return

@@ -41,8 +41,8 @@ Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
 Asked = TypeVar("Asked")
 Square = UInt8[np.ndarray, "Y X 3"]
 """What the model sees of a picture."""
-# Images at a time.
-BATCH = 16
+# Images at a time: of many, and of fewer than that.
+BATCH, FEW = 16, 4
 GIBIBYTE = 2**30
 # Of a file that is read: more than the most pixels that are taken have in any format.
 LARGEST = 2 * GIBIBYTE
@@ -227,8 +227,10 @@ class Captioner:
 
 
 def rows_for(pictures: int) -> int:
-    """Of a batch: one, for one picture, or `BATCH`, so that nothing is compiled for another number."""
-    return 1 if pictures == 1 else BATCH
+    """Of a batch for so many pictures: one of three numbers, so that nothing is compiled for others."""
+    if pictures < BATCH:
+        return 1 if pictures == 1 else FEW
+    return BATCH
 
 
 class _Model(NamedTuple):

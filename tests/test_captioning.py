@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from captioner_jax.captioning import BATCH, Captioner
+from captioner_jax.captioning import BATCH, FEW, Captioner
 from captioner_jax.config import EncoderConfig
 from captioner_jax.generation.writing import make_writer
 from captioner_jax.text.special import END
@@ -35,8 +35,8 @@ def test_parameters_are_put_on_the_device_once_and_not_at_every_call():
     assert {isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(model.parameters)} == {True}
 
 
-def test_any_number_of_pictures_takes_two_programs():
-    """One for a picture by itself, and one for more."""
+def test_any_number_of_pictures_takes_three_programs():
+    """One for a picture by itself, one for some, and one for many."""
     captioner = Captioner(untrained())
     pixels = np.random.default_rng(0).integers(0, 255, (BATCH + 2, 16, 16, 3), np.uint8)
     shapes = set()
@@ -44,7 +44,7 @@ def test_any_number_of_pictures_takes_two_programs():
     captioner._compiled = lambda asked: lambda *given: (shapes.add(given[1].shape[0]), write(asked)(*given))[1]
     for count in (1, 2, 3, BATCH + 2):
         assert len(captioner.captions(list(pixels[:count]), beam=2)) == count
-    assert shapes == {1, BATCH}
+    assert shapes == {1, FEW, BATCH}
 
 
 def test_captions_of_a_picture_that_read_the_same_are_one():

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 import shlex
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,8 @@ from captioner_jax.config import DataConfig
 from captioner_jax.data.source import DataSet, Example
 from captioner_jax.errors import UserError
 
+# TensorFlow Datasets warns of every data set that is still to be prepared.
+logging.getLogger("absl").addFilter(lambda record: "has no dataset_info.json" not in record.getMessage())
 # Examples that one task of Beam's prepares.
 CHUNK = 256
 Row = dict[str, Any]

@@ -54,10 +54,12 @@ def score_split(
     write: Callable[[Its, Any], Found],
     images: int | None = None,
     views: Views | None = None,
+    shown: int = 0,
 ) -> Scores:
     """Scores of the first `images` of a split, or of all. Raises UserError where none of them can be used.
 
-    Each image is seen once, both for the loss and for what is written; it is as `views` shows it, or pixels.
+    Each image is seen once, both for the loss and for what is written; it is as `views` shows it, or pixels. The files
+    of the first `shown` are kept with what is written of them, and not those of a whole split.
     """
     total = words = 0.0
     written: list[Written] = []
@@ -70,6 +72,7 @@ def score_split(
         for example, ids, usable in zip(examples, tokens, batch.usable, strict=False):
             if usable:
                 caption = tokenizer.decode(ids)
+                example = example if len(written) < shown else example._replace(image=b"")
                 written.append(Written(example, caption, END not in ids, _verdict(caption, example)))
     if not written:
         raise UserError("none of the images to be scored can be used")

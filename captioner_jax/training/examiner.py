@@ -62,6 +62,7 @@ class Examiner:
                 write=self.write,
                 images=images,
                 views=(views or {}).get(name),
+                shown=self.config.evaluation.examples,
             )
             for name, source in splits.items()
         }
