@@ -1,6 +1,6 @@
 """Captions inside image files, where picture managers look for a description; the pixels stay as they are.
 
-XMP dc:description and IPTC's alternative text, and EXIF's ImageDescription, by Exiv2.
+What would not stay is refused. XMP dc:description and IPTC's alternative text, and EXIF's ImageDescription, by Exiv2.
 """
 
 import shutil
@@ -10,6 +10,7 @@ from types import ModuleType
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError
 from captioner_jax.files import beside
+from captioner_jax.frames import check_copy
 
 XMP = ("Xmp.dc.description", "Xmp.iptc.AltTextAccessibility")
 EXIF = "Exif.Image.ImageDescription"
@@ -29,7 +30,8 @@ def is_described(image: Path) -> bool:
 def describe(image: Path, caption: str) -> None:
     """Writes the caption into the file, which is there whole at any time.
 
-    Raises ImageError where this kind of file takes none, or it cannot be written.
+    Raises ImageError where this kind of file takes none, where something else would be lost, and where it cannot be
+    written.
     """
     exiv2 = _exiv2()
     image = image.resolve()  # a link stays one
@@ -39,8 +41,9 @@ def describe(image: Path, caption: str) -> None:
         with exiv2.Image(str(partial)) as file:
             file.modify_xmp({key: {'lang="x-default"': caption} for key in XMP})
             file.modify_exif({EXIF: caption})
+        check_copy(image, partial)
         partial.replace(image)
-    except (RuntimeError, OSError, UnicodeError) as error:
+    except (RuntimeError, OSError, UnicodeError, ImageError) as error:
         raise ImageError(f"its description cannot be written: {_reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)

@@ -3,12 +3,15 @@
 import errno
 import shutil
 import xml.etree.ElementTree as ET
+from unittest import mock
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageSequence, TiffTags
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from captioner_jax.data.images import ImageError
+from captioner_jax.frames import SUBIFDS
 from captioner_jax.metadata import describe, is_described
 from tests.data.making import encoded, picture
 
@@ -20,8 +23,8 @@ ITEM = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li"
 IMAGE_DESCRIPTION, ORIENTATION = 0x010E, 0x0112
 
 
-def noise():
-    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (20, 24, 3), dtype=np.uint8))
+def noise(seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (20, 24, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
@@ -73,6 +76,53 @@ def test_a_kind_that_takes_none_is_said_and_left_as_it_was(tmp_path, name):
         describe(file, CAPTION)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+def pages(count, **options):
+    first, *others = map(noise, range(count))
+    return encoded(first, "TIFF", save_all=True, append_images=others, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}])
+def test_all_pages_stay_or_the_file_does(tmp_path, options):
+    file = tmp_path / "scan.tif"
+    for count in (1, 2, 4):
+        file.write_bytes(pages(count, **options))
+        with Image.open(file) as image:
+            before = [np.asarray(page) for page in ImageSequence.Iterator(image)]
+        describe(file, CAPTION)
+        with Image.open(file) as image:
+            np.testing.assert_array_equal([np.asarray(page) for page in ImageSequence.Iterator(image)], before)
+    before = pages(9, **options)
+    file.write_bytes(before)
+    with pytest.raises(ImageError, match=r"cannot be written: of its 9 pages only 4 would be left$"):
+        describe(file, CAPTION)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(("count", "within"), [(2, 1), (1, 10)])
+def test_pictures_within_pages_stay_or_the_file_does(tmp_path, count, within):
+    info = ImageFileDirectory_v2()
+    info.tagtype[SUBIFDS] = TiffTags.LONG
+    info[SUBIFDS] = (8,) * within
+    file = tmp_path / "pyramid.tif"
+    file.write_bytes(before := pages(count, tiffinfo=info))
+    with pytest.raises(ImageError, match="it has smaller pictures within its pages, which would be lost"):
+        describe(file, CAPTION)
+    assert file.read_bytes() == before
+
+
+def test_a_picture_that_would_not_stay_does(tmp_path, monkeypatch):
+    """Whatever is the matter with who writes into it."""
+    file = tmp_path / "a.png"
+    file.write_bytes(before := encoded(noise()))
+    for other, reason in ((encoded(noise(1)), "would not stay as they are"), (before[:200], "can be read")):
+        monkeypatch.setattr(shutil, "copy2", lambda _, copy, other=other: copy.write_bytes(other))
+        monkeypatch.setattr(pyexiv2, "Image", mock.MagicMock())
+        with pytest.raises(ImageError, match=reason):
+            describe(file, CAPTION)
+        assert file.read_bytes() == before
 
 
 def test_a_link_stays_one(tmp_path):
