@@ -2,12 +2,14 @@
 
 import errno
 import shutil
+import struct
 import xml.etree.ElementTree as ET
 from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image, ImageSequence, TiffTags
+from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from captioner_jax.data.images import ImageError
@@ -20,7 +22,8 @@ CAPTION = "a dog says “woof” <& more> 狗 😀"
 DESCRIPTION = "{http://purl.org/dc/elements/1.1/}description"
 ALTERNATIVE = "{http://iptc.org/std/Iptc4xmpCore/1.0/xmlns/}AltTextAccessibility"
 ITEM = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}li"
-IMAGE_DESCRIPTION, ORIENTATION = 0x010E, 0x0112
+IMAGE_DESCRIPTION, ORIENTATION, XMP_TAG = 0x010E, 0x0112, 0x02BC
+EXIF_IFD, USER_COMMENT, XP_COMMENT = 0x8769, 0x9286, 0x9C9C
 
 
 def noise(seed=0):
@@ -65,6 +68,94 @@ def test_somebody_elses_description_is_seen(tmp_path):
         exif[IMAGE_DESCRIPTION] = description
         (tmp_path / "a.jpg").write_bytes(encoded(noise(), "JPEG", exif=exif))
         assert is_described(tmp_path / "a.jpg") == expected
+
+
+@pytest.mark.parametrize(
+    ("comment", "expected"),
+    [
+        (b"ASCII\0\0\0mine", True),
+        (b"\0" * 8 + b"mine", True),
+        (b"UNICODE\0" + "狗".encode("utf-16-be"), True),
+        (b"ASCII\0\0\0" + b"  \0" * 9, False),
+        (b"UNICODE\0" + b"\0" * 10, False),
+        (b"\0" * 30, False),
+        (b"ASCII\0\0\0", False),
+        (b"", False),
+    ],
+)
+@pytest.mark.parametrize("type", [1, 7], ids=["bytes", "undefined"])
+def test_a_comment_is_a_description_if_it_says_something(tmp_path, comment, expected, type):
+    exif = Image.Exif()
+    exif.get_ifd(EXIF_IFD)[USER_COMMENT] = comment
+    head = struct.pack(">H", USER_COMMENT)
+    file = encoded(noise(), "JPEG", exif=exif).replace(head + b"\0\1", head + struct.pack(">H", type))
+    (tmp_path / "a.jpg").write_bytes(file)
+    assert is_described(tmp_path / "a.jpg") == expected
+
+
+@pytest.mark.parametrize(("comment", "expected"), [("mine", True), ("狗", True), ("", False), (" \0", False)])
+def test_so_is_a_comment_of_windows(tmp_path, comment, expected):
+    exif = Image.Exif()
+    exif[XP_COMMENT] = f"{comment}\0".encode("utf-16-le")
+    (tmp_path / "a.jpg").write_bytes(encoded(noise(), "JPEG", exif=exif))
+    assert is_described(tmp_path / "a.jpg") == expected
+
+
+@pytest.mark.parametrize("letters", ["utf-8", "latin-1"])
+def test_so_is_a_caption_for_the_press(tmp_path, letters):
+    (tmp_path / "a.jpg").write_bytes(encoded(noise(), "JPEG"))
+    with pyexiv2.Image(str(tmp_path / "a.jpg")) as inside:
+        inside.modify_iptc({"Iptc.Application2.Byline": "Müller"}, letters)
+    assert not is_described(tmp_path / "a.jpg")
+    with pyexiv2.Image(str(tmp_path / "a.jpg")) as inside:
+        inside.modify_iptc({"Iptc.Application2.Caption": "Größe"}, letters)
+    assert is_described(tmp_path / "a.jpg")
+
+
+def with_xmp(kind, packet):
+    """A file that holds this packet, be it XMP or not."""
+    if kind == "PNG":
+        info = PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", packet.decode("utf-8", "surrogateescape"))
+        return encoded(noise(), kind, pnginfo=info)
+    return encoded(noise(), kind, **({"tiffinfo": {XMP_TAG: packet}} if kind == "TIFF" else {"xmp": packet}))
+
+
+def packet(attributes="", elements=""):
+    names = 'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:xmp="http://ns.adobe.com/xap/1.0/"'
+    described = f'<rdf:Description rdf:about="" {attributes}>{elements}</rdf:Description>'
+    return f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF {names}>{described}</rdf:RDF></x:xmpmeta>'.encode()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize(
+    "unreadable",
+    [
+        packet('xmp:Rating="5" unknown:name="x"'),
+        packet('xmp:Rating="5"')[:-20],
+        packet('xmp:Rating="5" xmp:Label="Müller"').decode().encode("latin-1"),
+    ],
+    ids=["a name from nowhere", "cut", "latin-1"],
+)
+def test_xmp_that_cannot_be_read_is_not_lost(tmp_path, kind, unreadable):
+    if kind == "PNG" and b"\xfc" in unreadable:
+        pytest.skip("PNG's text is UTF-8")
+    file = tmp_path / f"a.{kind.lower()}"
+    file.write_bytes(before := with_xmp(kind, unreadable))
+    with pytest.raises(ImageError, match="its XMP cannot be read, and would be lost"):
+        is_described(file)
+    with pytest.raises(ImageError, match="its XMP cannot be read, and would be lost"):
+        describe(file, CAPTION)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_empty_xmp_loses_nothing(tmp_path, kind):
+    file = tmp_path / f"a.{kind.lower()}"
+    file.write_bytes(with_xmp(kind, packet()))
+    assert not is_described(file)
+    describe(file, CAPTION)
+    assert is_described(file)
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.bmp"])
