@@ -18,6 +18,7 @@ from captioner_jax.captioning import Caption
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.fetching import Address
+from captioner_jax.files import write_whole
 from captioner_jax.listing import arrivals, find
 from captioner_jax.results import lines_of, sidecar
 from tests.data.making import encoded, picture
@@ -356,6 +357,60 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, monkeypatch
     assert "nothing is left to do" in capsys.readouterr().err
     assert run(photos, "--write-sidecars", "--force") == 0
     assert (photos / "a.txt").read_text().startswith("a picture of a.png")
+
+
+@pytest.mark.parametrize("more", [[], ["--force"]])
+def test_a_file_beside_two_images_is_the_first_ones(more, photos, captioner, capsys):
+    shutil.copy(photos / "a.png", photos / "a.webp")
+    for _ in range(2):
+        assert run("photos/a.png", photos / "a.png", "photos/a.webp", "photos/b c.png", "--write-sidecars", *more) == 1
+        err = capsys.readouterr().err
+        assert "photos/a.webp: a.txt is already that of a.png" in err
+        assert "1 of 4 pictures" in err
+        assert (photos / "a.txt").read_text().startswith("a picture of a.png")
+        assert (photos / "b c.txt").exists()
+        (photos / "a.txt").unlink()
+
+
+@pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
+def test_an_image_that_is_named_as_a_text_file_is_not_written_over(more, photos, captioner, capsys):
+    image = shutil.copy(photos / "a.png", photos / "picture.txt")
+    assert run(image, photos / "b c.png", "--write-sidecars", *more) == 1
+    assert "picture.txt: its name is that of a text file" in capsys.readouterr().err
+    assert image.read_bytes() == (photos / "a.png").read_bytes()
+    assert captioner.asked == ["picture.txt", "b c.png"]
+    assert [path.name for path in photos.glob("*.txt")].count("b c.txt") == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
+def test_where_one_image_takes_no_file_beside_it_the_others_do(more, photos, captioner, monkeypatch, capsys):
+    (photos / "a.txt").mkdir()
+    long = "x" * 253 + ".b"
+    monkeypatch.setattr("captioner_jax.results.write_whole", refusing(photos / "b c.txt", errno.EACCES))
+    assert run("photos/a.png", f"photos/{long}", photos, "--write-sidecars", *more) == 1
+    err = capsys.readouterr().err
+    assert "photos/a.png: a.txt: Is a directory" in err
+    assert f"{long[:-2]}.txt: File name too long" in err
+    assert "b c.png: b c.txt: Permission denied" in err
+    assert (photos / "übung.txt").exists()
+
+
+def test_a_full_disk_ends_files_beside_images(photos, captioner, monkeypatch, capsys):
+    monkeypatch.setattr("captioner_jax.results.write_whole", refusing(photos / "b c.txt", errno.ENOSPC))
+    assert run(photos, "--write-sidecars") == 1
+    assert f"error: {photos / 'b c.txt'}: No space left on device" in capsys.readouterr().err
+    assert captioner.asked == ["a.png", "b c.png"]
+
+
+def refusing(file, number):
+    """Writes whole files, but for this one."""
+
+    def write(path, text):
+        if path == file:
+            raise OSError(number, os.strerror(number), str(path))
+        write_whole(path, text)
+
+    return write
 
 
 @pytest.mark.parametrize(
