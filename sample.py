@@ -204,8 +204,11 @@ def watch(
     """Tells the captions of a folder's images, as they come, until Ctrl-C."""
     print(f"watching {folder}; Ctrl-C ends it", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
+        seen: set[Path] = set()
         for images in arrivals(folder, options.recursive, options.write_descriptions):
-            some = list(remaining(images, options, done))
+            left = {*remaining((image for image in images if image not in seen), options, done)}
+            some = [image for image in images if image in seen or image in left]  # what comes again has changed
+            seen |= {*images}
             for picture, captions in captioner.stream(some, asked, 1 if len(some) == 1 else BATCH):
                 results.add(picture, captions)
 

@@ -209,6 +209,21 @@ def test_a_folder_is_watched_until_it_is_enough(photos, captioner, monkeypatch, 
     assert len(out.read_text().splitlines()) == 6
 
 
+@pytest.mark.parametrize("kept", [["--output", "captions", "--format", "jsonl"], ["--write-sidecars"]])
+def test_an_image_that_changes_is_captioned_again_where_it_goes_on(kept, photos, captioner, monkeypatch):
+    assert run("photos/a.png", "photos/b c.png", "photos/übung.png", *kept) == 0
+    captioner.asked.clear()
+
+    def comings(*_):
+        yield [Path("photos/a.png"), Path("photos/b c.png")]
+        yield [Path("photos/a.png"), Path("photos/new.png")]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sample, "arrivals", comings)
+    assert run("--watch", "photos", *kept, "--resume") == 0
+    assert captioner.asked == ["a.png", "new.png"]
+
+
 def test_descriptions_are_written_and_kept(photos, captioner, capsys):
     pyexiv2 = pytest.importorskip("pyexiv2", reason="descriptions need the extra `metadata`")
 
