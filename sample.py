@@ -39,7 +39,7 @@ from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
 from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
-from captioner_jax.listing import STDIN, arrivals, find
+from captioner_jax.listing import STDIN, arrivals, find, has_picture_name
 from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.results import DESCRIPTIONS, SIDECARS, Format, Place, Results, head, open_results
 
@@ -140,9 +140,12 @@ def check(options: Options) -> None:
         raise UserError("--attention and --explore show one image: name it, and no other")
     if options.shown and options.resume:
         raise UserError("--attention and --explore show the image in any case: leave out --resume")
-    files = [file.resolve() for file in (*options.shown, options.output, *map(Path, options.images)) if file]
-    if options.shown and len(set(files)) < len(files):
-        raise UserError("--attention, --explore, --output and the image are to be files of their own")
+    files = [file for file in (*options.shown, options.output) if file is not None]
+    named_images = [Path(name) for name in options.images if name != STDIN]
+    if len({file.resolve() for file in files}) < len(files) or any(is_one_of(file, named_images) for file in files):
+        raise UserError("--attention, --explore, --output and the images are to be files of their own")
+    if options.output is not None and options.force and has_picture_name(options.output) and options.output.exists():
+        raise UserError(f"--output {options.output} has the name of a picture: no captions are written over it")
     for file in options.shown:
         if file.exists() and not options.force:
             raise UserError(f"{file} is there already; --force writes it anew")
@@ -188,6 +191,8 @@ def show(
     if len(images) > 1:
         raise UserError(f"--attention and --explore show one image, and there are more in {options.images[0]}")
     (image,) = images
+    if isinstance(image, Path) and is_one_of(image, options.shown):
+        raise UserError("--attention, --explore, --output and the images are to be files of their own")
     try:
         content = reader(options)(image)
         content = content.read_bytes() if isinstance(content, Path) else content
@@ -220,6 +225,15 @@ def serve(captioner: Captioner, asked: Generation, options: Options) -> None:
     except ImportError as error:
         raise UserError("--serve needs pip install 'captioner-jax[serve]'") from error
     serving.serve(captioner, asked, options.host, options.port)
+
+
+def is_one_of(file: Path, others: Iterable[Path]) -> bool:
+    """Is it, by whatever name, one of those that are there?"""
+    for other in others:
+        with contextlib.suppress(OSError):
+            if file.samefile(other):
+                return True
+    return False
 
 
 def reader(options: Options) -> Callable[[Path | Address], Path | bytes]:

@@ -1,5 +1,6 @@
 """Which pictures are meant: by their names or addresses, their folder, a pattern, a list on standard input."""
 
+import functools
 import glob
 import os
 import time
@@ -53,6 +54,16 @@ def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1
         time.sleep(pause)
 
 
+def has_picture_name(path: Path) -> bool:
+    """Does the name end as those of pictures do?"""
+    return path.suffix.lower() in _endings()
+
+
+@functools.cache
+def _endings() -> frozenset[str]:
+    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind not in _NO_PICTURES)
+
+
 def _named(name: str) -> Path | Address:
     return Address(name) if is_address(name) else Path(name)
 
@@ -66,7 +77,6 @@ def _state(path: Path) -> State:
 
 
 def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
-    kinds = {ending for ending, kind in Image.registered_extensions().items() if kind not in _NO_PICTURES}
     try:
         with os.scandir(folder) as entries:
             found = sorted(
@@ -78,7 +88,7 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
     for name, is_folder in found:
         if is_folder and recursive:
             yield from _in_folder(folder / name, recursive)
-        elif not is_folder and Path(name).suffix.lower() in kinds:
+        elif not is_folder and has_picture_name(Path(name)):
             yield folder / name
 
 

@@ -446,6 +446,10 @@ def refusing(file, number):
         (["photos/a.png", "--explore", "photos/sub/../a.png", "--force"], "files of their own"),
         (["photos/a.png", "--explore", "x", "--attention", "x"], "files of their own"),
         (["photos/a.png", "--explore", "x", "--output", "x"], "files of their own"),
+        (["photos/a.png", "--output", "photos/a.png", "--force"], "files of their own"),
+        (["photos/b c.png", "photos/a.png", "--output", "linked", "--force"], "files of their own"),
+        (["photos", "--output", "photos/a.png", "--force"], "photos/a.png has the name of a picture"),
+        (["photos/sub/deep", "--explore", "photos/sub/deep/f.PNG", "--force"], "files of their own"),
         (["photos", "--resume"], "goes on with an --output"),
         (["photos", "--resume", "--force", "--write-sidecars"], "take one of them"),
         (["photos/sub/deep", "--output", "no/such/folder/file"], "No such file or directory"),
@@ -453,8 +457,10 @@ def refusing(file, number):
 )
 def test_what_cannot_be_meant_is_refused(arguments, message, photos, captioner, capsys):
     (photos / "none").mkdir()
+    Path("linked").symlink_to(photos / "a.png")
     assert run(*arguments) == 1
     assert message in capsys.readouterr().err
+    assert {(photos / name).read_bytes() for name in NAMES} == {encoded(picture())}
 
 
 def test_what_shows_one_image_reads_no_more_of_a_list(photos, captioner, monkeypatch, capsys):
