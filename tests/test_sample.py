@@ -326,6 +326,27 @@ def test_a_full_disk_is_an_error_in_words(photos, captioner, capsys):
     assert "/dev/full: No space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("format", ["text", "csv"])
+def test_no_room_on_standard_output_is_one_too(format, photos, captioner, monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(photos, "--format", format) == 1
+    assert capsys.readouterr().err == "error: standard output: No space left on device\n"
+
+
+def test_closed_streams_are_errors_in_words(photos, captioner, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run("-") == 1
+    assert capsys.readouterr().err == "error: - is a list on standard input, which is closed\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert run(photos) == 1
+        assert capsys.readouterr().err == "error: standard output is closed: name a file with --output\n"
+        assert run(photos, "--output", tmp_path / "captions") == 0
+    assert captioner.asked == ["a.png", "b c.png", 'c, "d".png', "übung.png"]
+
+
 def test_a_file_that_may_not_be_read_is_a_mistake_to_mend(capsys):
     @for_people
     def main(_):
@@ -437,6 +458,9 @@ def refusing(file, number):
         (["--watch", "photos", "--serve"], "or --serve a page"),
         (["--serve", "--output", "captions"], "--serve writes nothing"),
         (["--serve", "--write-sidecars"], "--serve writes nothing"),
+        (["photos", "--port", "8000"], "--host and --port say where --serve listens"),
+        (["--watch", "photos", "--host", "0.0.0.0"], "--host and --port say where --serve listens"),
+        (["photos/a.png", "--explore", "x.html", "--num-captions", "2"], "leave out --num-captions"),
         (["--watch", "no/such"], "--watch no/such: there is no such folder"),
         (["photos/a.png", "photos/b c.png", "--attention", "x.png"], "--attention and --explore show one image"),
         (["photos", "--explore", "x.html"], "show one image, and there are more in photos"),
