@@ -109,6 +109,60 @@ def test_names_in_a_list_may_end_with_zeros(photos):
     assert [path.name for path in find(["-"], False, ["photos/a.png\0photos/b c.png\0"])] == ["a.png", "b c.png"]
 
 
+def piped(content):
+    """Standard input with this in it, as a program finds it."""
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    return open(reader)
+
+
+def test_names_may_hold_what_ends_others(photos):
+    odd = ["line\nline.png", "\r.png", "cut\r", b"\xff.png"]
+    odd = [os.fsencode(name) for name in odd]
+    with piped(b"".join(name + b"\0" for name in odd)) as stdin:
+        assert [os.fsencode(path) for path in find(["-"], False, stdin)] == odd
+    with piped(b"a\rb.png\r\n\xff.png\n  \n\xc3\xbc.png") as stdin:
+        assert [os.fsencode(path) for path in find(["-"], False, stdin)] == [b"a\rb.png", b"\xff.png", b"\xc3\xbc.png"]
+
+
+@pytest.mark.parametrize("end", ["\0", "\n"])
+def test_a_list_is_taken_as_it_comes(end, photos):
+    reader, writer = os.pipe()
+    with open(reader) as stdin:
+        os.write(writer, f"photos/a.png{end}photos/ü".encode()[:-1])
+        found = find(["-"], False, stdin)
+        assert next(found) == Path("photos/a.png")
+        os.write(writer, f"ü{end}".encode()[1:])
+        assert next(found) == Path("photos/ü")
+        os.close(writer)
+        assert list(found) == []
+
+
+def test_a_list_that_cannot_be_read_is_said(photos):
+    class Folder(io.TextIOWrapper):
+        def fileno(self):
+            return folder
+
+    folder = os.open(photos, os.O_RDONLY)
+    with pytest.raises(UserError, match="standard input: Is a directory"):
+        list(find(["-"], False, Folder(io.BytesIO())))
+    os.close(folder)
+
+
+def test_a_pattern_matches_folders_as_the_shells_do(photos):
+    def found(pattern, recursive=False):
+        return [str(path.relative_to(photos)) for path in find([str(photos / pattern)], recursive, [])]
+
+    (photos / "empty").mkdir()
+    top = [name for name in sorted([*NAMES, "notes.txt"]) if "/" not in name]
+    assert found("s*") == ["sub/e.png"]
+    assert found("s*", recursive=True) == ["sub/deep/f.PNG", "sub/e.png"]
+    assert found("*") == sorted([*top, "sub/e.png"])
+    assert found("em*") == []
+    assert sorted(found("**")) == sorted(found("**", recursive=True)) == sorted([*NAMES, "notes.txt"])
+
+
 def test_nobody_waits_at_a_pipe_in_a_folder(photos):
     os.mkfifo(photos / "pipe.jpg")
     (photos / "link.jpg").symlink_to("gone.jpg")
