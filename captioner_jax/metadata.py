@@ -14,7 +14,7 @@ from typing import Any
 
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError
-from captioner_jax.files import beside
+from captioner_jax.files import beside, take_place
 from captioner_jax.frames import check_copy
 
 XMP = ("Xmp.dc.description", "Xmp.iptc.AltTextAccessibility")
@@ -48,7 +48,7 @@ def describe(image: Path, caption: str) -> None:
             file.modify_xmp({key: {'lang="x-default"': caption} for key in XMP})
             file.modify_exif({EXIF: caption})
         check_copy(image, partial)
-        partial.replace(image)
+        take_place(partial, image)
     except (RuntimeError, OSError, UnicodeError, ImageError) as error:
         raise ImageError(f"its description cannot be written: {_reason(error)}") from error
     finally:

@@ -1,7 +1,9 @@
 """A description goes into an image file, is read by others, and changes nothing else."""
 
 import errno
+import os
 import shutil
+import stat
 import struct
 import xml.etree.ElementTree as ET
 from unittest import mock
@@ -222,6 +224,17 @@ def test_a_link_stays_one(tmp_path):
     describe(tmp_path / "link.png", CAPTION)
     assert (tmp_path / "link.png").is_symlink()
     assert is_described(tmp_path / "a.png")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="files can be given away by root alone")
+def test_whose_it_is_stays(tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(encoded(noise()))
+    file.chmod(0o640)
+    os.chown(file, 1234, 2345)
+    describe(file, CAPTION)
+    after = file.stat()
+    assert (stat.S_IMODE(after.st_mode), after.st_uid, after.st_gid) == (0o640, 1234, 2345)
 
 
 def test_why_it_cannot_be_written_is_said(tmp_path, monkeypatch):
