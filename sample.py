@@ -39,9 +39,9 @@ from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
 from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
-from captioner_jax.listing import STDIN, arrivals, find
+from captioner_jax.listing import STDIN, arrivals, find, has_picture_name
 from captioner_jax.platforms import leave_out_absent_tpus
-from captioner_jax.results import DESCRIPTIONS, SIDECARS, Format, Place, Results, head, open_results
+from captioner_jax.results import DESCRIPTIONS, SIDECARS, Format, Place, Results, head, open_results, tell
 
 Named = TypeVar("Named", Path, Path | Address)
 
@@ -60,10 +60,10 @@ class Options:
     """A folder: what is in it, then what comes, until Ctrl-C."""
     serve: bool = False
     """A page for pictures: their captions, and where the captioner looked for each word."""
-    host: str = "127.0.0.1"
-    """Of --serve: the address that it listens at; others than this let other machines in."""
-    port: int = 8000
-    """Of --serve; 0 takes a free one."""
+    host: str | None = None
+    """Of --serve: the address that it listens at, 127.0.0.1 if none is named; others let other machines in."""
+    port: int | None = None
+    """Of --serve: 8000 if none is named; 0 takes a free one."""
     allow_urls: bool = False
     """Fetch pictures named by http:// or https://."""
     format: Format = "text"
@@ -111,13 +111,12 @@ def main(arguments: list[str]) -> int:
         return 0
     pictures = iter(()) if options.watch is not None else named(options)
     with ExitStack() as open_files:
-        out, done = sys.stdout, frozenset[str]()
+        out, done, where = sys.stdout, frozenset[str](), str(options.output or "standard output")
         if options.output is not None:
             out, done = open_results(options.output, options.format, options.resume, options.force)
             open_files.enter_context(out)
         else:
-            out.write(head(options.format))
-        where = str(options.output or "standard output")
+            tell(out, head(options.format), where)
         results = Results(out, where, options.format, options.places, options.force)
         if options.shown:
             show(captioner, asked, options, pictures, results)
@@ -136,13 +135,24 @@ def check(options: Options) -> None:
         raise UserError("name images to caption, or a folder to --watch, or --serve a page; --help tells more")
     if options.serve and (options.output or options.places or options.resume):
         raise UserError("--serve writes nothing: leave out --output, --resume and the --write options")
+    if not options.serve and (options.host is not None or options.port is not None):
+        raise UserError("--host and --port say where --serve listens: leave them out, or --serve a page")
+    if STDIN in options.images and sys.stdin is None:
+        raise UserError("- is a list on standard input, which is closed")
+    if sys.stdout is None and not options.serve and options.output is None:
+        raise UserError("standard output is closed: name a file with --output")
+    if options.shown and options.generation.num_captions != 1:
+        raise UserError("--attention and --explore show the best caption: leave out --num-captions")
     if options.shown and len(options.images) != 1:
         raise UserError("--attention and --explore show one image: name it, and no other")
     if options.shown and options.resume:
         raise UserError("--attention and --explore show the image in any case: leave out --resume")
-    files = [file.resolve() for file in (*options.shown, options.output, *map(Path, options.images)) if file]
-    if options.shown and len(set(files)) < len(files):
-        raise UserError("--attention, --explore, --output and the image are to be files of their own")
+    files = [file for file in (*options.shown, options.output) if file is not None]
+    named_images = [Path(name) for name in options.images if name != STDIN]
+    if len({file.resolve() for file in files}) < len(files) or any(is_one_of(file, named_images) for file in files):
+        raise UserError("--attention, --explore, --output and the images are to be files of their own")
+    if options.output is not None and options.force and has_picture_name(options.output) and options.output.exists():
+        raise UserError(f"--output {options.output} has the name of a picture: no captions are written over it")
     for file in options.shown:
         if file.exists() and not options.force:
             raise UserError(f"{file} is there already; --force writes it anew")
@@ -188,6 +198,8 @@ def show(
     if len(images) > 1:
         raise UserError(f"--attention and --explore show one image, and there are more in {options.images[0]}")
     (image,) = images
+    if isinstance(image, Path) and is_one_of(image, options.shown):
+        raise UserError("--attention, --explore, --output and the images are to be files of their own")
     try:
         content = reader(options)(image)
         content = content.read_bytes() if isinstance(content, Path) else content
@@ -204,8 +216,11 @@ def watch(
     """Tells the captions of a folder's images, as they come, until Ctrl-C."""
     print(f"watching {folder}; Ctrl-C ends it", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
+        seen: set[Path] = set()
         for images in arrivals(folder, options.recursive, options.write_descriptions):
-            some = list(remaining(images, options, done))
+            left = {*remaining((image for image in images if image not in seen), options, done)}
+            some = [image for image in images if image in seen or image in left]  # what comes again has changed
+            seen |= {*images}
             for picture, captions in captioner.stream(some, asked, rows_for(len(some))):
                 results.add(picture, captions)
 
@@ -216,7 +231,17 @@ def serve(captioner: Captioner, asked: Generation, options: Options) -> None:
         from captioner_jax.web import serving
     except ImportError as error:
         raise UserError("--serve needs pip install 'captioner-jax[serve]'") from error
-    serving.serve(captioner, asked, options.host, options.port)
+    host, port = options.host or "127.0.0.1", 8000 if options.port is None else options.port
+    serving.serve(captioner, asked, host, port)
+
+
+def is_one_of(file: Path, others: Iterable[Path]) -> bool:
+    """Is it, by whatever name, one of those that are there?"""
+    for other in others:
+        with contextlib.suppress(OSError):
+            if file.samefile(other):
+                return True
+    return False
 
 
 def reader(options: Options) -> Callable[[Path | Address], Path | bytes]:
@@ -234,7 +259,7 @@ def reader(options: Options) -> Callable[[Path | Address], Path | bytes]:
 
 def named(options: Options) -> Iterator[Path | Address]:
     """All pictures that are named. Raises UserError where there is none."""
-    found = find(options.images, options.recursive, sys.stdin)
+    found = find(options.images, options.recursive, sys.stdin or ())
     first = next(found, None)
     if first is None:
         raise UserError(f"no images in {', '.join(options.images)}")

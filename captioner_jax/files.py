@@ -15,14 +15,27 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_bytes_whole(path: Path, content: bytes) -> None:
-    """The same of any file; a link stays one."""
+    """The same of any file; a link stays one, and who may read and write the file may do so after."""
     path = path.resolve()
     partial = beside(path)
     try:
+        partial.touch(0o600 if path.exists() else 0o666)  # nobody reads meanwhile what may be theirs alone
         partial.write_bytes(content)
-        partial.replace(path)
+        take_place(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def take_place(partial: Path, path: Path) -> None:
+    """A file takes another's place, and its permissions and, as far as this user may give it away, its owner."""
+    if path.exists():
+        there = path.stat()
+        for owner in ((-1, there.st_gid), (there.st_uid, -1)):
+            with contextlib.suppress(OSError):
+                os.chown(partial, *owner)
+        with contextlib.suppress(OSError):
+            shutil.copymode(path, partial)
+    partial.replace(path)
 
 
 def beside(path: Path) -> Path:

@@ -1,16 +1,23 @@
 """Which pictures are meant: by their names or addresses, their folder, a pattern, a list on standard input."""
 
+import codecs
+import functools
 import glob
+import io
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
+from captioner_jax.errors import UserError
 from captioner_jax.fetching import Address, is_address
 
 STDIN = "-"
+# Bytes of a list that are read at a time, if they are there.
+PIECE = 2**16
 # What Pillow knows the names of, and does not read by itself, or that are no pictures, but programs or films.
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF"}
 # A file's size and when it was written; none if it has gone.
@@ -19,21 +26,21 @@ State = tuple[int, int] | None
 
 def find(names: Iterable[str], recursive: bool, stdin: Iterable[str]) -> Iterator[Path | Address]:
     """One after the other: files themselves, the images in a folder, what a pattern matches, the names in a list, of
-    which each ends with its line or with a zero byte (as those of find -print0).
+    which each ends with its line or, in a list of those, with a zero byte (as those of find -print0).
 
     What is not there stays as it is, to be told with the others that are of no use. Names in a folder are sorted.
+    Raises UserError where the list cannot be read.
     """
     for name in names:
         if name == STDIN:
-            listed = (part for line in stdin for part in line.rstrip("\r\n").split("\0"))
-            yield from (_named(part) for part in listed if part.strip())
+            yield from (_named(one) for one in _split(_pieces(stdin)) if one.strip())
         # Not the methods of Path, which raise errors for names that are too long or may not be looked for.
         elif os.path.isdir(name):  # noqa: PTH112
             yield from _in_folder(Path(name), recursive)
         elif is_address(name) or os.path.exists(name):  # noqa: PTH110
             yield _named(name)
         else:
-            yield from map(Path, sorted(glob.glob(name, recursive=True)) or [name])
+            yield from _matches(name, recursive)
 
 
 def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1.0) -> Iterator[list[Path]]:
@@ -53,6 +60,53 @@ def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1
         time.sleep(pause)
 
 
+def _pieces(stdin: Iterable[str]) -> Iterator[str]:
+    """What is there, as it comes, and with all the bytes that names of files may have."""
+    if not isinstance(stdin, io.TextIOWrapper):
+        yield from stdin
+        return
+    decode = codecs.getincrementaldecoder(sys.getfilesystemencoding())("surrogateescape").decode
+    try:
+        while piece := os.read(stdin.fileno(), PIECE):
+            yield decode(piece)
+    except OSError as error:
+        raise UserError(f"standard input: {error.strerror or error}") from error
+    yield decode(b"", True)
+
+
+def _split(pieces: Iterable[str]) -> Iterator[str]:
+    """The names in a list; its first piece shows what they end with."""
+    end, rest = "", ""
+    for piece in pieces:
+        end = end or ("\0" if "\0" in piece else "\n")
+        *whole, rest = (rest + piece).split(end)
+        yield from (name for one in whole for name in _whole(one, end))
+    yield from _whole(rest, end)
+
+
+def _whole(name: str, end: str) -> list[str]:
+    return [name] if end == "\0" else name.removesuffix("\r").split("\0")  # which no name holds
+
+
+def _matches(pattern: str, recursive: bool) -> list[Path]:
+    """What a pattern matches, each once, though a folder and what is in it may both be; or the pattern itself."""
+    found: dict[Path, None] = {}
+    for name in sorted(glob.glob(pattern, recursive=True)) or [pattern]:
+        path = Path(name)
+        found |= dict.fromkeys(_in_folder(path, recursive) if os.path.isdir(name) else [path])  # noqa: PTH112
+    return [*found]
+
+
+def has_picture_name(path: Path) -> bool:
+    """Does the name end as those of pictures do?"""
+    return path.suffix.lower() in _endings()
+
+
+@functools.cache
+def _endings() -> frozenset[str]:
+    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind not in _NO_PICTURES)
+
+
 def _named(name: str) -> Path | Address:
     return Address(name) if is_address(name) else Path(name)
 
@@ -66,7 +120,6 @@ def _state(path: Path) -> State:
 
 
 def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
-    kinds = {ending for ending, kind in Image.registered_extensions().items() if kind not in _NO_PICTURES}
     try:
         with os.scandir(folder) as entries:
             found = sorted(
@@ -78,7 +131,7 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
     for name, is_folder in found:
         if is_folder and recursive:
             yield from _in_folder(folder / name, recursive)
-        elif not is_folder and Path(name).suffix.lower() in kinds:
+        elif not is_folder and has_picture_name(Path(name)):
             yield folder / name
 
 

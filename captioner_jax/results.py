@@ -17,7 +17,7 @@ from typing import Literal, NamedTuple, TextIO
 import tqdm
 
 from captioner_jax.data.images import ImageError
-from captioner_jax.errors import UserError
+from captioner_jax.errors import FULL, UserError
 from captioner_jax.fetching import Address
 from captioner_jax.files import write_whole
 from captioner_jax.generation.caption import Caption
@@ -116,27 +116,40 @@ class Place(NamedTuple):
     """Where captions may be kept with an image, besides."""
 
     name: str
+    file: Callable[[Path], Path]
+    """The one that they go into."""
     has: Callable[[Path], bool]
     """Is something there already?"""
     write: Callable[[Path, Sequence[Caption]], None]
 
 
 def sidecar(image: Path) -> Path:
-    """The text file beside an image, where those who train on pictures look for its caption."""
+    """The text file beside an image, where those who train on pictures look for its caption.
+
+    Raises ImageError where that would be the image itself.
+    """
+    if image.suffix.lower() == ".txt":
+        raise ImageError("its name is that of a text file, and a file beside it would take its place")
     return image.with_suffix(".txt")
 
 
-def write_sidecar(image: Path, captions: Sequence[Caption]) -> None:
-    """A line a caption. Raises UserError where it cannot be written."""
+def has_sidecar(image: Path) -> bool:
     file = sidecar(image)
-    try:
-        write_whole(file, "".join(caption.text + "\n" for caption in captions))
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}") from error
+    return file.exists() and not file.is_dir()
 
 
-SIDECARS = Place("files beside images", lambda image: sidecar(image).exists(), write_sidecar)
-DESCRIPTIONS = Place("descriptions in images", is_described, lambda image, captions: describe(image, captions[0].text))
+def write_sidecar(image: Path, captions: Sequence[Caption]) -> None:
+    """A line a caption."""
+    write_whole(sidecar(image), "".join(caption.text + "\n" for caption in captions))
+
+
+SIDECARS = Place("files beside images", sidecar, has_sidecar, write_sidecar)
+DESCRIPTIONS = Place(
+    "descriptions in images",
+    lambda image: image,
+    is_described,
+    lambda image, captions: describe(image, captions[0].text),
+)
 
 
 class Results:
@@ -148,6 +161,8 @@ class Results:
         self.seen = 0
         self.without = 0
         self.stayed: Counter[str] = Counter()
+        self.owners: dict[Path, Path] = {}
+        """Of each file that captions were written into, the image."""
 
     def add(self, picture: Path | Address, captions: Sequence[Caption] | ImageError) -> None:
         """Of one picture. What is wrong with it is told on standard error."""
@@ -172,9 +187,19 @@ class Results:
             yield f"{self.without} of {self.seen} pictures could not be captioned as asked"
 
     def _keep(self, place: Place, picture: Path | Address, captions: Sequence[Caption]) -> None:
+        """Raises ImageError where it cannot be kept, and UserError where there is no room for any."""
         if isinstance(picture, Address):
             raise ImageError(f"there are no {place.name} on the web")
-        if not self.force and place.has(picture):
-            self.stayed[place.name] += 1
-        else:
-            place.write(picture, captions)
+        image = picture.parent.resolve() / picture.name
+        file = place.file(image)
+        if (owner := self.owners.get(file, image)) != image:
+            raise ImageError(f"{file.name} is already that of {owner.name}")
+        try:
+            if not self.force and place.has(image):
+                self.stayed[place.name] += 1
+                return
+            place.write(image, captions)
+        except OSError as error:
+            kind, name = (UserError, file) if error.errno in FULL else (ImageError, file.name)
+            raise kind(f"{name}: {error.strerror or error}") from error
+        self.owners[file] = image

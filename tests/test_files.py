@@ -1,5 +1,7 @@
 """Folders take the place of others, or leave them as they were."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,41 @@ def test_a_link_stays_one(tmp_path):
     for text in ("one", "another"):
         write_whole(tmp_path / "link", text)
         assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "file").read_text() == text
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
+def test_who_may_read_a_file_stays(tmp_path, mode):
+    file = tmp_path / "file"
+    file.touch()
+    file.chmod(mode)
+    write_whole(file, "anew")
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+    assert file.read_text() == "anew"
+
+
+def test_a_new_file_is_as_any_other(tmp_path):
+    (tmp_path / "other").touch()
+    write_whole(tmp_path / "file", "new")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="files can be given away by root alone")
+def test_whose_a_file_is_stays(tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    os.chown(file, 1234, 2345)
+    write_whole(file, "anew")
+    assert (file.stat().st_uid, file.stat().st_gid) == (1234, 2345)
+
+
+def test_what_cannot_be_given_away_is_written_all_the_same(tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chown", refused)
+    for text in ("one", "another"):
+        write_whole(tmp_path / "file", text)
         assert (tmp_path / "file").read_text() == text
 
 

@@ -18,6 +18,7 @@ from captioner_jax.captioning import Caption
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.fetching import Address
+from captioner_jax.files import write_whole
 from captioner_jax.listing import arrivals, find
 from captioner_jax.results import lines_of, sidecar
 from tests.data.making import encoded, picture
@@ -106,6 +107,60 @@ def test_what_is_no_picture_in_a_folder_is_left_alone(photos):
 def test_names_in_a_list_may_end_with_zeros(photos):
     """As those of find -print0."""
     assert [path.name for path in find(["-"], False, ["photos/a.png\0photos/b c.png\0"])] == ["a.png", "b c.png"]
+
+
+def piped(content):
+    """Standard input with this in it, as a program finds it."""
+    reader, writer = os.pipe()
+    os.write(writer, content)
+    os.close(writer)
+    return open(reader)
+
+
+def test_names_may_hold_what_ends_others(photos):
+    odd = ["line\nline.png", "\r.png", "cut\r", b"\xff.png"]
+    odd = [os.fsencode(name) for name in odd]
+    with piped(b"".join(name + b"\0" for name in odd)) as stdin:
+        assert [os.fsencode(path) for path in find(["-"], False, stdin)] == odd
+    with piped(b"a\rb.png\r\n\xff.png\n  \n\xc3\xbc.png") as stdin:
+        assert [os.fsencode(path) for path in find(["-"], False, stdin)] == [b"a\rb.png", b"\xff.png", b"\xc3\xbc.png"]
+
+
+@pytest.mark.parametrize("end", ["\0", "\n"])
+def test_a_list_is_taken_as_it_comes(end, photos):
+    reader, writer = os.pipe()
+    with open(reader) as stdin:
+        os.write(writer, f"photos/a.png{end}photos/ü".encode()[:-1])
+        found = find(["-"], False, stdin)
+        assert next(found) == Path("photos/a.png")
+        os.write(writer, f"ü{end}".encode()[1:])
+        assert next(found) == Path("photos/ü")
+        os.close(writer)
+        assert list(found) == []
+
+
+def test_a_list_that_cannot_be_read_is_said(photos):
+    class Folder(io.TextIOWrapper):
+        def fileno(self):
+            return folder
+
+    folder = os.open(photos, os.O_RDONLY)
+    with pytest.raises(UserError, match="standard input: Is a directory"):
+        list(find(["-"], False, Folder(io.BytesIO())))
+    os.close(folder)
+
+
+def test_a_pattern_matches_folders_as_the_shells_do(photos):
+    def found(pattern, recursive=False):
+        return [str(path.relative_to(photos)) for path in find([str(photos / pattern)], recursive, [])]
+
+    (photos / "empty").mkdir()
+    top = [name for name in sorted([*NAMES, "notes.txt"]) if "/" not in name]
+    assert found("s*") == ["sub/e.png"]
+    assert found("s*", recursive=True) == ["sub/deep/f.PNG", "sub/e.png"]
+    assert found("*") == sorted([*top, "sub/e.png"])
+    assert found("em*") == []
+    assert sorted(found("**")) == sorted(found("**", recursive=True)) == sorted([*NAMES, "notes.txt"])
 
 
 def test_nobody_waits_at_a_pipe_in_a_folder(photos):
@@ -206,6 +261,21 @@ def test_a_folder_is_watched_until_it_is_enough(photos, captioner, monkeypatch, 
     assert run("--watch", photos, "--output", out, "--format", "jsonl", "--resume") == 0
     assert captioner.asked[3:] == ["übung.png"]  # the last one of a file is always told anew
     assert len(out.read_text().splitlines()) == 6
+
+
+@pytest.mark.parametrize("kept", [["--output", "captions", "--format", "jsonl"], ["--write-sidecars"]])
+def test_an_image_that_changes_is_captioned_again_where_it_goes_on(kept, photos, captioner, monkeypatch):
+    assert run("photos/a.png", "photos/b c.png", "photos/übung.png", *kept) == 0
+    captioner.asked.clear()
+
+    def comings(*_):
+        yield [Path("photos/a.png"), Path("photos/b c.png")]
+        yield [Path("photos/a.png"), Path("photos/new.png")]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sample, "arrivals", comings)
+    assert run("--watch", "photos", *kept, "--resume") == 0
+    assert captioner.asked == ["a.png", "new.png"]
 
 
 def test_descriptions_are_written_and_kept(photos, captioner, capsys):
@@ -310,6 +380,27 @@ def test_a_full_disk_is_an_error_in_words(photos, captioner, capsys):
     assert "/dev/full: No space left on device" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("format", ["text", "csv"])
+def test_no_room_on_standard_output_is_one_too(format, photos, captioner, monkeypatch, capsys):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert run(photos, "--format", format) == 1
+    assert capsys.readouterr().err == "error: standard output: No space left on device\n"
+
+
+def test_closed_streams_are_errors_in_words(photos, captioner, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "stdin", None)
+    assert run("-") == 1
+    assert capsys.readouterr().err == "error: - is a list on standard input, which is closed\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert run(photos) == 1
+        assert capsys.readouterr().err == "error: standard output is closed: name a file with --output\n"
+        assert run(photos, "--output", tmp_path / "captions") == 0
+    assert captioner.asked == ["a.png", "b c.png", 'c, "d".png', "übung.png"]
+
+
 def test_a_file_that_may_not_be_read_is_a_mistake_to_mend(capsys):
     @for_people
     def main(_):
@@ -358,6 +449,60 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, monkeypatch
     assert (photos / "a.txt").read_text().startswith("a picture of a.png")
 
 
+@pytest.mark.parametrize("more", [[], ["--force"]])
+def test_a_file_beside_two_images_is_the_first_ones(more, photos, captioner, capsys):
+    shutil.copy(photos / "a.png", photos / "a.webp")
+    for _ in range(2):
+        assert run("photos/a.png", photos / "a.png", "photos/a.webp", "photos/b c.png", "--write-sidecars", *more) == 1
+        err = capsys.readouterr().err
+        assert "photos/a.webp: a.txt is already that of a.png" in err
+        assert "1 of 4 pictures" in err
+        assert (photos / "a.txt").read_text().startswith("a picture of a.png")
+        assert (photos / "b c.txt").exists()
+        (photos / "a.txt").unlink()
+
+
+@pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
+def test_an_image_that_is_named_as_a_text_file_is_not_written_over(more, photos, captioner, capsys):
+    image = shutil.copy(photos / "a.png", photos / "picture.txt")
+    assert run(image, photos / "b c.png", "--write-sidecars", *more) == 1
+    assert "picture.txt: its name is that of a text file" in capsys.readouterr().err
+    assert image.read_bytes() == (photos / "a.png").read_bytes()
+    assert captioner.asked == ["picture.txt", "b c.png"]
+    assert [path.name for path in photos.glob("*.txt")].count("b c.txt") == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--force"], ["--resume"]])
+def test_where_one_image_takes_no_file_beside_it_the_others_do(more, photos, captioner, monkeypatch, capsys):
+    (photos / "a.txt").mkdir()
+    long = "x" * 253 + ".b"
+    monkeypatch.setattr("captioner_jax.results.write_whole", refusing(photos / "b c.txt", errno.EACCES))
+    assert run("photos/a.png", f"photos/{long}", photos, "--write-sidecars", *more) == 1
+    err = capsys.readouterr().err
+    assert "photos/a.png: a.txt: Is a directory" in err
+    assert f"{long[:-2]}.txt: File name too long" in err
+    assert "b c.png: b c.txt: Permission denied" in err
+    assert (photos / "übung.txt").exists()
+
+
+def test_a_full_disk_ends_files_beside_images(photos, captioner, monkeypatch, capsys):
+    monkeypatch.setattr("captioner_jax.results.write_whole", refusing(photos / "b c.txt", errno.ENOSPC))
+    assert run(photos, "--write-sidecars") == 1
+    assert f"error: {photos / 'b c.txt'}: No space left on device" in capsys.readouterr().err
+    assert captioner.asked == ["a.png", "b c.png"]
+
+
+def refusing(file, number):
+    """Writes whole files, but for this one."""
+
+    def write(path, text):
+        if path == file:
+            raise OSError(number, os.strerror(number), str(path))
+        write_whole(path, text)
+
+    return write
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -367,6 +512,9 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, monkeypatch
         (["--watch", "photos", "--serve"], "or --serve a page"),
         (["--serve", "--output", "captions"], "--serve writes nothing"),
         (["--serve", "--write-sidecars"], "--serve writes nothing"),
+        (["photos", "--port", "8000"], "--host and --port say where --serve listens"),
+        (["--watch", "photos", "--host", "0.0.0.0"], "--host and --port say where --serve listens"),
+        (["photos/a.png", "--explore", "x.html", "--num-captions", "2"], "leave out --num-captions"),
         (["--watch", "no/such"], "--watch no/such: there is no such folder"),
         (["photos/a.png", "photos/b c.png", "--attention", "x.png"], "--attention and --explore show one image"),
         (["photos", "--explore", "x.html"], "show one image, and there are more in photos"),
@@ -376,6 +524,10 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, monkeypatch
         (["photos/a.png", "--explore", "photos/sub/../a.png", "--force"], "files of their own"),
         (["photos/a.png", "--explore", "x", "--attention", "x"], "files of their own"),
         (["photos/a.png", "--explore", "x", "--output", "x"], "files of their own"),
+        (["photos/a.png", "--output", "photos/a.png", "--force"], "files of their own"),
+        (["photos/b c.png", "photos/a.png", "--output", "linked", "--force"], "files of their own"),
+        (["photos", "--output", "photos/a.png", "--force"], "photos/a.png has the name of a picture"),
+        (["photos/sub/deep", "--explore", "photos/sub/deep/f.PNG", "--force"], "files of their own"),
         (["photos", "--resume"], "goes on with an --output"),
         (["photos", "--resume", "--force", "--write-sidecars"], "take one of them"),
         (["photos/sub/deep", "--output", "no/such/folder/file"], "No such file or directory"),
@@ -383,8 +535,10 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, monkeypatch
 )
 def test_what_cannot_be_meant_is_refused(arguments, message, photos, captioner, capsys):
     (photos / "none").mkdir()
+    Path("linked").symlink_to(photos / "a.png")
     assert run(*arguments) == 1
     assert message in capsys.readouterr().err
+    assert {(photos / name).read_bytes() for name in NAMES} == {encoded(picture())}
 
 
 def test_what_shows_one_image_reads_no_more_of_a_list(photos, captioner, monkeypatch, capsys):
