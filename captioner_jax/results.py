@@ -161,8 +161,8 @@ class Results:
         self.seen = 0
         self.without = 0
         self.stayed: Counter[str] = Counter()
-        self.owners: dict[Path, Path] = {}
-        """Of each file that captions were written into, the image."""
+        self.owners: dict[str, str] = {}
+        """Of each file beside an image that captions were written into, the image's ending."""
 
     def add(self, picture: Path | Address, captions: Sequence[Caption] | ImageError) -> None:
         """Of one picture. What is wrong with it is told on standard error."""
@@ -192,8 +192,8 @@ class Results:
             raise ImageError(f"there are no {place.name} on the web")
         image = picture.parent.resolve() / picture.name
         file = place.file(image)
-        if (owner := self.owners.get(file, image)) != image:
-            raise ImageError(f"{file.name} is already that of {owner.name}")
+        if (owner := self.owners.get(str(file), image.suffix)) != image.suffix:
+            raise ImageError(f"{file.name} is already that of {file.stem}{owner}")
         try:
             if not self.force and place.has(image):
                 self.stayed[place.name] += 1
@@ -202,4 +202,5 @@ class Results:
         except OSError as error:
             kind, name = (UserError, file) if error.errno in FULL else (ImageError, file.name)
             raise kind(f"{name}: {error.strerror or error}") from error
-        self.owners[file] = image
+        if file != image:
+            self.owners[str(file)] = sys.intern(image.suffix)
