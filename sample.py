@@ -174,7 +174,7 @@ def caption(
 ) -> None:
     """Tells the captions of all pictures that are not done."""
     images = remaining(pictures, options, done)
-    first = list(itertools.islice(images, BATCH))
+    first = list(itertools.islice(images, 2 if STDIN in options.images else BATCH))  # a list may grow slowly
     if not first:
         print("nothing is left to do", file=sys.stderr)
         return

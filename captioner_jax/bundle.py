@@ -30,7 +30,7 @@ from captioner_jax.generation.consensus import check_comparable
 from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import flat
-from captioner_jax.model_card import model_card, of_photographs
+from captioner_jax.model_card import model_card, telling_of_photographs
 from captioner_jax.pretrained.files import from_hub
 from captioner_jax.text.tokenizer import Tokenizer
 
@@ -96,15 +96,19 @@ def keep(directory: Path, photographs: Photographs) -> None:
     At no moment is it damaged. Raises OSError where it cannot be written.
     """
     card = json.loads((directory / CARD).read_text(encoding="utf-8"))
-    write_card = lambda: write_whole(directory / CARD, json.dumps(card, indent=2) + "\n")  # noqa: E731
+
+    def write_card() -> None:
+        write_whole(directory / CARD, json.dumps(card, indent=2) + "\n")
+
     if card["sha256"].pop(PHOTOGRAPHS, None) is not None:  # others, which are no longer there in a moment
         write_card()
     write_bytes_whole(directory / PHOTOGRAPHS, safetensors.numpy.save(photographs._asdict()))
     card["sha256"][PHOTOGRAPHS] = sha256(directory / PHOTOGRAPHS)
     write_card()
     readme = directory / "README.md"
-    if readme.is_file() and PHOTOGRAPHS not in (told := readme.read_text(encoding="utf-8")):
-        write_whole(readme, f"{told.rstrip()}\n\n{of_photographs(len(photographs.seen))}\n")
+    if readme.is_file():
+        told = readme.read_text(encoding="utf-8", errors="surrogateescape")
+        write_whole(readme, telling_of_photographs(told, len(photographs.seen)))
 
 
 def load(directory: Path) -> Bundle:

@@ -23,6 +23,7 @@ from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import DataConfig, NotNegative, Positive, checked, from_dict
 from captioner_jax.data.load import load
+from captioner_jax.data.pipeline import check_captions
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.evaluation.coco_files import read_references, read_results, to_references, to_results
@@ -94,6 +95,7 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
     captioners = [captioner, *(bundle.load(bundle.found(one)) for one in options.ensemble)]
     data = load(options.data)
     split = _split(data, options.split)
+    check_captions({options.split: split})
     _make(folder)
     print(f"{data.about}; scoring {len(split)} images of {options.split}")
     scores = _scores(captioners, split, options)

@@ -77,7 +77,7 @@ def _pieces(stdin: Iterable[str]) -> Iterator[str]:
 def _split(pieces: Iterable[str]) -> Iterator[str]:
     """The names in a list; its first piece shows what they end with."""
     end, rest = "", ""
-    for piece in pieces:
+    for piece in filter(None, pieces):  # of a letter of several bytes the first may come alone
         end = end or ("\0" if "\0" in piece else "\n")
         *whole, rest = (rest + piece).split(end)
         yield from (name for one in whole for name in _whole(one, end))

@@ -94,7 +94,13 @@ def _vocabulary(entries: int, tokenizer: str | None) -> str:
 
 def of_photographs(number: int) -> str:
     """What a card tells of photographs that the captioner keeps."""
-    return f"This folder holds what people wrote of {number:,} photographs (photographs.safetensors)."
+    return f"This folder holds what people wrote of {number:,} photographs."
+
+
+def telling_of_photographs(card: str, number: int) -> str:
+    """A card that tells so, at its end if it told of none."""
+    told, found = re.subn(of_photographs(0).replace("0", r"[\d,]+"), of_photographs(number), card)
+    return told if found else f"{card.rstrip()}\n\n{of_photographs(number)}\n"
 
 
 def _table(scores: Mapping[str, float]) -> str:

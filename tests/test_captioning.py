@@ -51,9 +51,7 @@ def test_captions_of_a_picture_that_read_the_same_are_one():
     """Pairs of bytes spell a word in several ways."""
     tokenizer = train_bpe(["a dog on the grass", "the dog on a ball"] * 3, 300)
     captioner = Captioner(untrained(tokenizer=tokenizer))
-    whole, pieces = tokenizer.encode(" the dog", 8)[1:], np.zeros(8, np.int32)
-    letters = [tokenizer.encode_all([letter])[0][0] for letter in " the dog"]
-    pieces = np.pad([*letters, END], (0, 0))
-    tokens = np.stack([np.pad(whole, (0, len(pieces) - len(whole))), pieces])
+    letters = np.asarray([*(tokenizer.encode_all([letter])[0][0] for letter in " the dog"), END])
+    tokens = np.stack([tokenizer.encode(" the dog", len(letters))[1:], letters])
     found = captioner._captions(tokens, np.asarray([-1.0, -2.0]), np.asarray([0.5, 0.4]))
     assert [(one.text, one.log_p) for one in found] == [("the dog", -1.0)]

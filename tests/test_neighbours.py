@@ -11,6 +11,7 @@ from captioner_jax.captioning import Captioner
 from captioner_jax.config import DataConfig
 from captioner_jax.data.load import load
 from captioner_jax.errors import UserError
+from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.generation.settings import Generation
 from captioner_jax.text.special import START
 from captioner_jax.together import together
@@ -59,11 +60,12 @@ def test_all_else_in_its_directory_stays_as_it_is(asked, tmp_path):
     (folder / "notes.txt").write_text("mine")
     files = ("weights.safetensors", "tokenizer.json", "notes.txt")
     before = [(folder / file).read_bytes() for file in files]
-    for _ in range(2):
-        assert neighbours.main(asked) == 0
+    bundle.keep(folder, Photographs(np.zeros((1_300, 32), np.float16), np.ones((1_300, 1, 9), np.int16)))
+    assert "1,300 photographs." in (folder / "README.md").read_text()
+    assert neighbours.main(asked) == 0
     assert [(folder / file).read_bytes() for file in files] == before
     assert (folder / "README.md").read_text().startswith("# Mine\n\nMIT, but for the photographs.\n\nThis folder holds")
-    assert (folder / "README.md").read_text().count("24 photographs") == 1
+    assert (folder / "README.md").read_text().count("what people wrote of") == 1
     assert len(bundle.load(folder).photographs.seen) == 24
 
 

@@ -158,7 +158,8 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
         elif len(row) < len(columns):
             yield Problem(where, "fewer columns than the header")
         elif len(row) > len(columns):
-            yield Problem(where, "more columns than the header; a caption with commas needs quotes around it")
+            quotes = "a caption with commas needs quotes around it, and no space before them"
+            yield Problem(where, f"more columns than the header; {quotes}")
         else:
             found = {name: row[place].strip() for name, place in columns.items()}
             id = f"{found['image']}#{found['number']}" if "number" in found else None
@@ -167,7 +168,7 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
 
 def _between_commas(text: str) -> Iterator[tuple[int, list[str] | str]]:
     """Rows of a CSV file with the number of their first line; or, of a row that is none, what is wrong with it."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         first = rows.line_num + 1
         try:
@@ -283,7 +284,7 @@ def _tokens(text: str, file: str) -> Iterator[Line | Problem]:
         name, _, place = image.strip().rpartition("#")
         if not tab:
             yield Problem(where, "no tab between image and caption")
-        elif name and place.isdecimal():
-            yield Line(where, name, caption, id=image.strip())
+        elif name and (place.isdecimal() or not place):
+            yield Line(where, name, caption, id=image.strip() if place else None)
         else:
             yield Line(where, image, caption)

@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
 def checked(command: Check) -> int:
     if command.workers is not None and command.workers < 0:
         raise UserError(f"--workers {command.workers}: so many processes there cannot be; 0 decodes in this one")
-    source = command.source or check.guess(command.path)
+    source = command.source or ("folder" if command.splits != SplitFiles() else check.guess(command.path))
     config = command.of(source, str(command.path))
     workers = os.cpu_count() or 1 if command.workers is None else command.workers
     findings = check.check(config, workers)

@@ -13,6 +13,9 @@ from captioner_jax.data.image_files import ImageFiles, folders, open_images
 from captioner_jax.data.source import DataSet, Problem
 from captioner_jax.errors import UserError
 
+# Names of captions files that people give to their own.
+_TELL_NOTHING = {"captions.txt", "results.csv"}
+
 
 class Kind(NamedTuple):
     """How one of the two is handed out."""
@@ -33,8 +36,8 @@ class Kind(NamedTuple):
 
     def is_told_by(self, names: set[str]) -> bool:
         """Is this what files and folders of these names speak of?"""
-        others_have_not = {self.karpathy, *self.lists.values(), *self.captions} - {"captions.txt", "results.csv"}
-        return bool(others_have_not & names) or names.issuperset(self.kaggle)
+        telling = {self.karpathy, *self.lists.values(), *self.captions} - _TELL_NOTHING
+        return bool(telling & names) or names.issuperset(self.kaggle)
 
 
 KINDS = {

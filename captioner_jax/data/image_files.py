@@ -1,6 +1,7 @@
 """Where encoded images lie: a folder, or a .tar that is read in place."""
 
 import os
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,7 @@ def members(path: Path) -> Iterator[Member]:
                 if member.isfile():
                     if member.offset_data + member.size > end:
                         raise DamageError(f"it ends in the middle of {member.name}")
-                    yield Member(member.name.removeprefix("./"), member.offset_data, member.size)
+                    yield Member(posixpath.normpath(member.name), member.offset_data, member.size)
             begin = archive.offset
     except (tarfile.TarError, EOFError) as error:
         raise DamageError(str(error)) from error

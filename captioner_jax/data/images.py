@@ -84,7 +84,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_bytes(grey: np.ndarray) -> np.ndarray:
-    """Grey values in 0..255 from integers of 16 bits, or of 8 in 32, or from others whose largest value is white."""
+    """Grey values in 0..255 from integers of 16 bits; of 8, where those of 32 reach no further; or from others, whose
+    largest value is taken for white."""
     if np.issubdtype(grey.dtype, np.integer):
         is_small = grey.dtype.itemsize > 2 and grey.max() <= 255
         return (np.clip(grey, 0, 255) if is_small else np.clip(grey, 0, 65535) // 257).astype(np.uint8)

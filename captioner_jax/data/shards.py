@@ -81,15 +81,23 @@ def load(config: DataConfig) -> DataSet:
 
 
 def shard_files(root: Path) -> list[Path]:
-    """The .tar files below a folder, by name; links to folders are followed, but into each folder once."""
+    """The .tar files below a folder, by name.
+
+    Links to folders are followed, but into each folder once: where it lies itself, if that is below, or else by the
+    first of its links, whatever the order in which a file system tells of them.
+    """
     found: list[Path] = []
     seen: set[str] = set()
-    for folder, below, files in os.walk(root, followlinks=True):
-        if (place := os.path.realpath(folder)) in seen:
-            below.clear()
-            continue
-        seen.add(place)
-        found += [Path(folder, name) for name in files if name.lower().endswith(".tar")]
+    to_follow = [root]
+    for link in to_follow:
+        for folder, below, files in os.walk(link):
+            if (place := os.path.realpath(folder)) in seen:
+                below.clear()
+                continue
+            seen.add(place)
+            below.sort()
+            to_follow += [path for name in below if (path := Path(folder, name)).is_symlink()]
+            found += [Path(folder, name) for name in files if name.lower().endswith(".tar")]
     return sorted(path for path in found if path.is_file())
 
 

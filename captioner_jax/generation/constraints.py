@@ -141,11 +141,11 @@ def must_say(words: Sequence[int], places: int, never_last: Sequence[int] = ()) 
     def complete(log_p: Float[Array, "B K V"], so_far: SoFar) -> Float[Array, "B K V"]:
         count, is_missing = so_far.lacks(wanted, log_p.shape[-1])
         may_be_last = is_missing & ~_any_of(never_last, log_p)[None, None]
-        good = may_be_last.sum(-1, keepdims=True)
-        room = jnp.where(good == 0, count + 1, count)  # with a word of any kind after the last of them
-        now = is_missing & ~(may_be_last & (good == 1) & (count > 1))
+        number_of_these = may_be_last.sum(-1, keepdims=True)
+        needed = jnp.where(number_of_these == 0, count + 1, count)  # another word comes after them
+        kept_for_the_last = may_be_last & (number_of_these == 1) & (count > 1)
         too_soon = _any_of([END], log_p)[None, None] & (count > 0)
-        too_late = ~now & (count > 0) & (places - so_far.written <= room)
+        too_late = (~is_missing | kept_for_the_last) & (count > 0) & (places - so_far.written <= needed)
         return jnp.where(too_soon | too_late, -jnp.inf, log_p)
 
     return complete

@@ -170,11 +170,14 @@ def _check(asked: Generation, words: int, length: int) -> None:
 
 def _constraints(asked: Generation, tokenizer: Tokenizer, words: int) -> list[Constraint]:
     prefix = _known(tokenizer, asked.prefix, "prefix") if asked.prefix else []
-    wanted = sorted({_word(tokenizer, word, "must_say") for word in asked.must_say})
+    wanted = _wanted(asked, tokenizer)
     unwanted = [_word(tokenizer, word, "banned") for word in asked.banned]
     bad = _bad_endings(tokenizer) if asked.good_ending else []
-    if len(prefix) + len(set(wanted) - set(prefix)) > words:
+    missing = set(wanted) - set(prefix)
+    if len(prefix) + len(missing) > words:
         raise UserError(f"prefix and must_say are more than the {words} words that a caption may have")
+    if missing and missing <= set(bad) and len(prefix) + len(missing) == words:
+        raise UserError(f"must_say: in {words} words it would be a caption's end, and a bad one, as good_ending has it")
     if both := set(unwanted) & {*prefix, *wanted}:
         raise UserError(f"banned: {tokenizer.name(min(both))!r} is in prefix or must_say, too")
     if len(prefix) == words and prefix[-1] in bad:
@@ -187,6 +190,11 @@ def _constraints(asked: Generation, tokenizer: Tokenizer, words: int) -> list[Co
     constraints += [repeats_cost(asked.repetition_penalty)] if asked.repetition_penalty > 1 else []
     constraints += [does_not_end_with(bad, words)] if bad else []
     return constraints
+
+
+def _wanted(asked: Generation, tokenizer: Tokenizer) -> list[int]:
+    """The words of must_say, each once."""
+    return sorted({_word(tokenizer, word, "must_say") for word in asked.must_say})
 
 
 def _bad_endings(tokenizer: Tokenizer) -> list[int]:
@@ -207,7 +215,7 @@ def _filters(asked: Generation) -> Sequence[filters.Filter]:
 
 def _selection(asked: Generation, tokenizer: Tokenizer) -> Selection:
     if asked.must_say:
-        return Banks(asked.beam, sorted({_word(tokenizer, word, "must_say") for word in asked.must_say}))
+        return Banks(asked.beam, _wanted(asked, tokenizer))
     return Diverse(asked.beam, asked.groups, asked.diversity) if asked.groups > 1 else Best(asked.beam)
 
 

@@ -12,9 +12,10 @@ from captioner_jax.training.checkpoints import as_json, differing, mark_of
 
 # A host's own: where things lie on its disks, which it is, what it shows.
 OWN = (
-    *("runs", "data.path", "data.data_dir", "data.cache", "data.features", "data.workers", "teacher.features"),
-    *("model.encoder.weights", "teacher.encoder.weights", "train.start", "train.checkpoints", "devices.process"),
-    *("train.profile", "evaluation.examples"),
+    *("runs", "data.path", "data.data_dir", "data.images", "data.captions", "data.splits", "data.cache"),
+    *("data.features", "data.workers", "teacher.features", "model.encoder.weights", "teacher.encoder.weights"),
+    *("train.start", "train.checkpoints", "train.profile", "evaluation.examples"),
+    *("devices.process", "devices.coordinator"),
 )
 
 

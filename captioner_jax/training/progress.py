@@ -68,6 +68,8 @@ class Progress:
         self.unusable = self.bad_in_a_row = 0
         self.step, self.clock = first, Clock()
         self.programs: set[Hashable] = set()
+        self.rate = 0.0
+        """In steps/s, as it was told last; of use where a new program has compiled just now."""
         self.said_input_bound = False
 
     def record(self, metrics: Metrics, program: Hashable = None) -> None:
@@ -97,7 +99,9 @@ class Progress:
         told, self.checked = [one for one in self.checked if not one.bad], []
         if not told:
             return
-        rate, wait = self.clock.steps_per_second, self.clock.input_wait
+        if self.clock.steps:
+            self.rate = self.clock.steps_per_second
+        rate, wait = self.rate, self.clock.input_wait
         loss = sum(float(metrics.loss) for metrics in told) / len(told)
         norm = float(told[-1].gradient_norm)
         images = rate * self.batch_size

@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Annotated, Any
 
 import numpy as np
-from annotated_types import Gt, Le
+from annotated_types import Ge, Le
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -49,7 +49,7 @@ class Choice:
 
     beam: Annotated[Positive, Le(100)]
     num_captions: Annotated[Positive, Le(100)]
-    temperature: Annotated[float, Gt(0), Le(100)] | None
+    temperature: Annotated[float, Ge(1e-6), Le(100)] | None
     seed: Annotated[Seed, Le(2**53)]
     """As large as a browser's numbers are exact."""
 

@@ -39,10 +39,11 @@ def test_csv_with_mistakes_names_their_lines(tmp_path):
     assert lines(found) == [2, 3, 4, 5, 8]
 
 
-def test_csv_with_spaces_after_its_commas(tmp_path):
-    found = read(tmp_path, "c.csv", 'image, caption\na.jpg, "a dog, running"\nb.jpg, a "good" cat\n')
-    assert found.by_image == {"a.jpg": ["a dog, running"], "b.jpg": ['a "good" cat']}
-    assert not found.problems
+def test_csv_with_spaces_before_its_quotes_is_read_as_it_stands(tmp_path):
+    """Or a quotation mark in a caption would swallow the lines after it."""
+    found = read(tmp_path, "c.csv", 'image, caption\na.jpg, "a dog, running"\nb.jpg, "tis a cat\nc.jpg, a cow\n')
+    assert found.by_image == {"b.jpg": ['"tis a cat'], "c.jpg": ["a cow"]}
+    assert "no space before them" in found.problems[0]
 
 
 def test_an_image_has_one_name_however_its_path_is_spelt(tmp_path):
@@ -239,5 +240,5 @@ def test_captions_without_an_id_are_all_kept(tmp_path):
 
 
 def test_a_hash_may_be_part_of_a_name(tmp_path):
-    found = read(tmp_path, "c.token", "a#b.jpg\ta dog\na.jpg#0\ta cat\na#b.jpg#1\ta cow\n")
-    assert found.by_image == {"a#b.jpg": ["a dog", "a cow"], "a.jpg": ["a cat"]}
+    found = read(tmp_path, "c.token", "a#b.jpg\ta dog\na.jpg#0\ta cat\na#b.jpg#1\ta cow\na.jpg#\ta hen\n")
+    assert found.by_image == {"a#b.jpg": ["a dog", "a cow"], "a.jpg": ["a cat", "a hen"]}

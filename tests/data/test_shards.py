@@ -95,7 +95,18 @@ def test_shards_in_folders_that_are_links_are_found_once(tmp_path):
     (here / "train-again").symlink_to(tmp_path / "far")
     (tmp_path / "far" / "loop").symlink_to(here)
     data = read(here)
-    assert [len(source) for source in data.splits.values()] == [1, 1, 1]
+    assert [[e.name for e in source] for source in data.splits.values()] == [
+        ["train/train-0.tar/00000"],
+        ["val-0.tar/00001"],
+        ["test-0.tar/00002"],
+    ]
+
+
+def test_a_shard_has_its_own_name_whatever_links_lead_to_it(tmp_path):
+    write(tmp_path / "m" / "real" / "s.tar", example(0))
+    for link, to in (("a", "m/real"), ("z", "m"), ("m/b", "real")):
+        (tmp_path / link).symlink_to(tmp_path / "m" / "real" if to == "real" else tmp_path / to)
+        assert shards.shard_files(tmp_path) == [tmp_path / "m" / "real" / "s.tar"]
 
 
 def test_a_member_whose_name_is_no_text_is_named(tmp_path):

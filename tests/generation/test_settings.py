@@ -100,6 +100,7 @@ def test_a_good_ending_is_a_choice():
         (Generation(banned=("dog",), must_say=("dog",)), "banned: 'dog' is in prefix or must_say, too"),
         (Generation(banned=("photo",), prefix="a photo"), "banned: 'photo' is in prefix"),
         (Generation(max_length=3, prefix="a photo of"), "would end with it, and badly"),
+        (Generation(max_length=3, prefix="red dog", must_say=("of",)), "must_say: in 3 words it would be"),
     ],
 )
 def test_what_cannot_be_had_is_refused(asked, message):
