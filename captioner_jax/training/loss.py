@@ -21,9 +21,10 @@ def token_losses(
     and that of `log_softmax` twice.
     """
     logits = logits.astype(jnp.float32)
-    of_target = jnp.take_along_axis(logits, targets[:, :, None], axis=-1)[:, :, 0]
-    expected = (1 - smoothing) * of_target + smoothing * logits.mean(-1)
-    return jax.nn.logsumexp(logits, axis=-1) - expected
+    z = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))  # however large, the same distribution
+    of_target = jnp.take_along_axis(z, targets[:, :, None], axis=-1)[:, :, 0]
+    expected = (1 - smoothing) * of_target + smoothing * z.mean(-1)
+    return jnp.log(jnp.exp(z).sum(-1)) - expected
 
 
 def masked_sum(losses: Float[Array, "B T"], is_word: Bool[Array, "B T"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
