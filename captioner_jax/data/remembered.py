@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import platformdirs
 
-import captioner_jax
 from captioner_jax.files import write_whole
 
 T = TypeVar("T")
@@ -21,13 +20,12 @@ WORTH = 1.0
 
 
 def remembered(made_from: list[Any], make: Callable[[], T]) -> T:
-    """What `make` returns, which JSON must be able to hold; from the last time, if `made_from` was the same then, and
-    so was this package.
+    """What `make` returns, which JSON must be able to hold; from the last time, if `made_from` was the same then. Where
+    `make` is mended, that is to tell so.
 
     Lists come back as lists, tuples too.
     """
-    told = json.dumps([captioner_jax.__version__, *made_from])
-    file = FOLDER / f"{hashlib.sha256(told.encode()).hexdigest()[:32]}.json"
+    file = FOLDER / f"{hashlib.sha256(json.dumps(made_from).encode()).hexdigest()[:32]}.json"
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
