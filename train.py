@@ -40,7 +40,7 @@ from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts, storage
 from captioner_jax.training.agreement import check_agreement
 from captioner_jax.training.beginning import Beginning, begin
-from captioner_jax.training.checkpoints import Checkpoints, check_run
+from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
 from captioner_jax.training.gallery import gallery
 from captioner_jax.training.optimizer import make_optimizer, schedule
@@ -86,7 +86,8 @@ def run(config: Config, resumption: Resumption) -> int:
     start = None if config.train.start is None else bundle.load(bundle.found(config.train.start))
     tokenizer = Tokenizer.train(captions, config.data) if start is None else start.tokenizer
     told = Told.of(captions, tokenizer)
-    check_agreement(config, captions, tokenizer)
+    mark = mark_of(captions, tokenizer)
+    check_agreement(config, mark)
     check_batches(data.train, config.data, config.train)
     check_captions(data.validation | data.test)
     check_best(data.validation["validation"], config.evaluation)
@@ -95,7 +96,7 @@ def run(config: Config, resumption: Resumption) -> int:
     teacher = make_teacher(config)
     goal = objective(config, data.train, tokenizer)
     with Checkpoints(config) as checkpoints:
-        checkpoints.check_data(captions, tokenizer, may_differ=resumption.allow_changes)
+        checkpoints.check_data(mark, may_differ=resumption.allow_changes)
         introduce(config, data, told, beginning.encoder, teacher, placement)
         with hosts.first_alone("features"):
             views = features(config, data, beginning)

@@ -1,14 +1,11 @@
 """Hosts that train together must mean the same; they compare before anything is computed."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from captioner_jax.config import Config
 from captioner_jax.errors import UserError
-from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts
-from captioner_jax.training.checkpoints import as_json, differing, mark_of
+from captioner_jax.training.checkpoints import as_json, differing
 
 # A host's own: where things lie on its disks, which it is, what it shows.
 OWN = (
@@ -19,9 +16,9 @@ OWN = (
 )
 
 
-def check_agreement(config: Config, captions: Sequence[Sequence[str]], tokenizer: Tokenizer) -> None:
-    """Raises UserError, on all hosts, where one has other settings, captions or words than the first."""
-    mine = {"settings": as_json(config), "data": mark_of(captions, tokenizer)}
+def check_agreement(config: Config, mark: str) -> None:
+    """Raises UserError, on all hosts, where one has other settings, or data of another mark, than the first."""
+    mine = {"settings": as_json(config), "data": mark}
     firsts = hosts.json_of_first(mine)
     differ = [
         f"  {name}: {first!r} there, {here!r} here"

@@ -108,12 +108,11 @@ class Checkpoints:
         self.notes: dict[str, str] = {}
         self._note(SETTINGS, json.dumps(as_json(config), indent=2) + "\n")
 
-    def check_data(self, captions: Sequence[Sequence[str]], tokenizer: Tokenizer, *, may_differ: bool) -> None:
-        """Remembers what is trained on. Raises UserError where the run was begun on something else.
+    def check_data(self, mark: str, *, may_differ: bool) -> None:
+        """Remembers what is trained on, by its mark. Raises UserError where the run was begun on something else.
 
         Other captions may have other words in the same places of the vocabulary, and others of the images for training.
         """
-        mark = mark_of(captions, tokenizer)
         file = self.home / DATA
         with storage.reaching(self.home):
             before = file.read_text().strip() if self.latest is not None and file.exists() else mark

@@ -15,7 +15,7 @@ import train
 from captioner_jax.config import Config, EvaluationConfig, ModelConfig, Resumption, TrainConfig
 from captioner_jax.errors import UserError
 from captioner_jax.text.tokenizer import train_words
-from captioner_jax.training.checkpoints import Checkpoints, check_run
+from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.step import first_state
 from tests.training.running import STEPS, bit_for_bit, near
@@ -166,18 +166,19 @@ def test_other_data_are_refused_unless_they_are_allowed(tmp_path):
     captions = [[["a dog runs"], ["a cat runs"]], [["a dog runs"], ["a cow runs"]]]
     words = [train_words(itertools.chain(*images), 1) for images in captions]
     assert len(words[0]) == len(words[1])
+    marks = [mark_of(*both) for both in zip(captions, words, strict=True)]
     state = first_state({"weight": jnp.zeros(1)}, make_optimizer(config.train), config.train)
     with Checkpoints(config) as checkpoints:
-        checkpoints.check_data(captions[0], words[0], may_differ=False)
-        checkpoints.check_data(captions[1], words[1], may_differ=False)  # nothing was learnt from the others
+        checkpoints.check_data(marks[0], may_differ=False)
+        checkpoints.check_data(marks[1], may_differ=False)  # nothing was learnt from the others
         checkpoints.save(state)
     with Checkpoints(config) as checkpoints:
-        checkpoints.check_data(captions[1], words[1], may_differ=False)
+        checkpoints.check_data(marks[1], may_differ=False)
         with pytest.raises(UserError, match="was begun on other data"):
-            checkpoints.check_data(captions[0], words[0], may_differ=False)
-        checkpoints.check_data(captions[0], words[0], may_differ=True)
+            checkpoints.check_data(marks[0], may_differ=False)
+        checkpoints.check_data(marks[0], may_differ=True)
         checkpoints.restore(state)
-        checkpoints.check_data(captions[0], words[0], may_differ=False)
+        checkpoints.check_data(marks[0], may_differ=False)
 
 
 def test_scores_of_another_kind_are_not_to_be_beaten(tmp_path):
