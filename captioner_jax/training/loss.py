@@ -16,15 +16,11 @@ def token_losses(
     r"""$$-\sum_v q(v) \log p(v), \qquad q(v) = (1 - \epsilon)\,[v = \mathrm{target}] + \epsilon / V$$ at each position.
 
     Cross-entropy in nats against smoothed labels (Szegedy et al. 2016, "Rethinking the Inception Architecture",
-    section 7); with `smoothing` epsilon = 0 it is the negative log-likelihood. As log p(v) = z_v - log sum_u exp z_u,
-    it is that sum's logarithm less the logit to be expected under q: on CPU XLA makes the gradient of this form once,
-    and that of `log_softmax` twice.
+    section 7); with `smoothing` epsilon = 0 it is the negative log-likelihood.
     """
-    logits = logits.astype(jnp.float32)
-    z = logits - jax.lax.stop_gradient(logits.max(-1, keepdims=True))  # however large, the same distribution
-    of_target = jnp.take_along_axis(z, targets[:, :, None], axis=-1)[:, :, 0]
-    expected = (1 - smoothing) * of_target + smoothing * z.mean(-1)
-    return jnp.log(jnp.exp(z).sum(-1)) - expected
+    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    of_target = jnp.take_along_axis(log_p, targets[:, :, None], axis=-1)[:, :, 0]
+    return -(1 - smoothing) * of_target - smoothing * log_p.mean(-1)
 
 
 def masked_sum(losses: Float[Array, "B T"], is_word: Bool[Array, "B T"]) -> tuple[Float[Array, ""], Float[Array, ""]]:
