@@ -22,6 +22,7 @@ import contextlib
 import dataclasses
 import io
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
@@ -33,7 +34,7 @@ import tqdm
 import tyro
 
 from captioner_jax import showing
-from captioner_jax.captioning import BATCH, Captioner, rows_for
+from captioner_jax.captioning import BATCH, Captioner, content_of, rows_for
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
@@ -41,7 +42,7 @@ from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
 from captioner_jax.listing import STDIN, arrivals, find, has_picture_name
 from captioner_jax.platforms import leave_out_absent_tpus
-from captioner_jax.results import DESCRIPTIONS, SIDECARS, Format, Place, Results, head, open_results, tell
+from captioner_jax.results import DESCRIPTIONS, SIDECARS, STDOUT, Format, Place, Results, head, open_results, tell
 
 Named = TypeVar("Named", Path, Path | Address)
 
@@ -111,13 +112,13 @@ def main(arguments: list[str]) -> int:
         return 0
     pictures = iter(()) if options.watch is not None else named(options)
     with ExitStack() as open_files:
-        out, done, where = sys.stdout, frozenset[str](), str(options.output or "standard output")
+        out, done = sys.stdout, frozenset[str]()
         if options.output is not None:
             out, done = open_results(options.output, options.format, options.resume, options.force)
             open_files.enter_context(out)
         else:
-            tell(out, head(options.format), where)
-        results = Results(out, where, options.format, options.places, options.force)
+            tell(out, head(options.format), STDOUT)
+        results = Results(out, options.output, options.format, options.places, options.force)
         if options.shown:
             show(captioner, asked, options, pictures, results)
         elif options.watch is not None:
@@ -202,7 +203,7 @@ def show(
         raise UserError("--attention, --explore, --output and the images are to be files of their own")
     try:
         content = reader(options)(image)
-        content = content.read_bytes() if isinstance(content, Path) else content
+        content = content_of(content) if isinstance(content, Path) else content
         results.add(image, [showing.show(captioner, content, str(image), asked, options.attention, options.explore)])
     except ImageError as error:
         results.add(image, error)
@@ -233,6 +234,8 @@ def serve(captioner: Captioner, asked: Generation, options: Options) -> None:
         raise UserError("--serve needs pip install 'captioner-jax[serve]'") from error
     host, port = options.host or "127.0.0.1", 8000 if options.port is None else options.port
     serving.serve(captioner, asked, host, port)
+    sys.stderr.flush()
+    os._exit(0)  # Python would wait for a caption that nobody waits for any more
 
 
 def is_one_of(file: Path, others: Iterable[Path]) -> bool:

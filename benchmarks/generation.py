@@ -16,6 +16,7 @@ jobs alone: PyTorch's threads then sleep between operations, which on free cores
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from contenders.serving import CELLS, FEED_FORWARD, LAYERS, TOKENS, VOCABULARY, WIDTH, Task
-from rows import Rows
+from rows import Rows, cores
 
 HERE = Path(__file__).parent / "contenders"
 OURS, EAGER, COMPILED, HUGGING_FACE = "captioner_jax", "PyTorch by hand", "the same, compiled", "Hugging Face"
@@ -43,7 +44,9 @@ class Contender:
     """A process that does tasks when asked."""
 
     def __init__(self, python: str, *command: str):
-        threads = str(len(os.sched_getaffinity(0)))
+        if shutil.which(python) is None:
+            sys.exit(f"{python}: there is no such program")
+        threads = str(cores())
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         environment |= {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # a GPU has room for all of them
         self.program = command[0]
@@ -140,6 +143,8 @@ def among(ways: dict[str, tuple[str, ...]], rows: Rows) -> dict[str, Contender]:
     started = {name: Contender(*command) for name, command in ways.items()}
     for name, contender in started.items():
         rows.note(f"{name}: {contender.versions or 'left out, since it cannot be started'}")
+    if not started[OURS].versions:
+        sys.exit(f"{OURS} cannot be started, with which all others are compared")
     return {name: contender for name, contender in started.items() if contender.versions}
 
 

@@ -8,7 +8,6 @@ reads each number many times. Both in float32; told are the best rounds.
 """
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from rows import Rows
+from rows import Rows, cores
 
 TABLE = "The limit"
 # Of weights 134 MB, more than the decoder of generation.py has; of the product 137 GFLOP.
@@ -44,7 +43,7 @@ def main() -> None:
     rows.note(f"jax {jax.__version__} on {device.device_kind}")
 
     product = jax.jit(jnp.matmul)
-    lanes = len(os.sched_getaffinity(0)) if device.platform == "cpu" else 1
+    lanes = cores() if device.platform == "cpu" else 1
     shares, vector = [jnp.ones((ROWS // lanes, COLUMNS)) for _ in range(lanes)], jnp.ones(COLUMNS)
     with ThreadPoolExecutor(lanes) as pool:
         read = lambda: list(pool.map(lambda share: product(share, vector).block_until_ready(), shares))  # noqa: E731

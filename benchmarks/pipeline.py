@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         }
         loader = torch_loader(data.train, told, config)
         if loader:
-            ways[TORCH] = lambda: iter(loader)
+            ways[TORCH] = lambda: itertools.chain.from_iterable(itertools.repeat(loader))
         else:
             rows.note("PyTorch is not installed beside this package: left out")
         rates = {name: [] for name in ways}
@@ -91,7 +91,7 @@ def measure(batches: Iterator[object], batch_size: int) -> float:
 def pillow(source: Source, config: Config) -> Iterator[list[np.ndarray]]:
     """Decodes and resizes, in order."""
     size, batch = config.data.image_size, config.train.batch_size
-    for start in itertools.cycle(range(0, len(source) - batch, batch)):
+    for start in itertools.cycle(range(0, len(source) - batch + 1, batch)):
         yield [to_square(open_image(source[i].image, size), size) for i in range(start, start + batch)]
 
 

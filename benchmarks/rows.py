@@ -7,14 +7,21 @@
     {"left_out": why nothing was measured}
 
 and a row may have more: `ratio`, how many times as fast captioner_jax is as this one; `bar`, what was wanted, and
-`met`; `seconds` of the best round with the `flops` and `bytes` of what was done in it, for the share of the limit.
+`met`; `seconds`, which a bar of seconds is for, or of the best round with the `flops` and `bytes` of what was done in
+it, for the share of the limit.
 """
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
+
+
+def cores() -> int:
+    """That this process may use, or where that is not told, as on macOS, all."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Rows:

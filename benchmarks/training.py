@@ -20,6 +20,7 @@ import argparse
 import json
 import os
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -118,6 +119,8 @@ def main() -> None:
     asked = parser.parse_args()
     print("python " + shlex.join(sys.argv))
     rows = Rows(asked.json)
+    if shutil.which(asked.others) is None:
+        sys.exit(f"{asked.others}: there is no such program")
     if subprocess.run([asked.others, "-c", "import torch, torchvision"], stderr=subprocess.DEVNULL).returncode:
         rows.leave_out("training is compared with PyTorch's: name a Python that has torch and torchvision by --others")
     for name in asked.shapes:

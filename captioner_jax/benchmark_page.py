@@ -85,7 +85,8 @@ def _about_limit(limit: Limit | None) -> str:
         return ""
     return f"""
 "Of the limit": how much of the best time the work takes at {_spelt(limit.bytes / 1e9)} GB/s of weights read and
-{_spelt(limit.flops / 1e9)} GFLOP/s in float32, whichever is slower; it is not told of other types."""
+{_spelt(limit.flops / 1e9)} GFLOP/s in float32, whichever is slower. That is what XLA itself
+comes to with large matrices, and other libraries can pass it. It is not told of other types."""
 
 
 def _summary(outcomes: Sequence[Outcome]) -> list[str]:

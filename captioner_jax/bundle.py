@@ -1,10 +1,11 @@
 """A captioner as a directory: weights, vocabulary, preprocessing, scores, and checksums of them all.
 
 captioner/
-  captioner.json        format, model, preprocessing, scores, and the SHA-256 of the other files
-  weights.safetensors   parameters by dotted name, float32 or bfloat16
-  tokenizer.json        a Hugging Face `tokenizers` file
-  README.md             the same for people: a model card, theirs to change
+  captioner.json           format, model, preprocessing, scores, and the SHA-256 of the other files
+  weights.safetensors      parameters by dotted name, float32 or bfloat16
+  tokenizer.json           a Hugging Face `tokenizers` file
+  photographs.safetensors  what it sees in photographs, and what people wrote of them, if it keeps any
+  README.md                the same for people: a model card, theirs to change
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import ml_dtypes
@@ -20,6 +21,7 @@ import numpy as np
 import pydantic
 import safetensors
 import safetensors.numpy
+from annotated_types import Gt
 from flax import nnx
 
 from captioner_jax.config import DataConfig, ModelConfig, from_dict
@@ -39,6 +41,8 @@ RELEASED = Path(__file__).parent / "released" / "flickr8k"
 """The captioner that comes with the package."""
 CARD, WEIGHTS, TOKENIZER = "captioner.json", "weights.safetensors", "tokenizer.json"
 PHOTOGRAPHS = "photographs.safetensors"
+_MAX_LENGTH = pydantic.TypeAdapter(Annotated[int, Gt(1), pydantic.Strict()])
+_SCORES, _TRAINING = pydantic.TypeAdapter(dict[str, float]), pydantic.TypeAdapter(dict[str, Any])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +65,9 @@ class Bundle:
 
     @property
     def trained_on(self) -> DataConfig:
-        """The data set that the captioner was trained on, without the places where it lay."""
-        return from_dict({"data": self.training.get("data", {})}, "the captioner's data settings").data
+        """The data set that it was trained on, without the places where that lay, as this captioner sees images."""
+        data = from_dict({"data": self.training.get("data", {})}, "the captioner's data settings").data
+        return dataclasses.replace(data, image_size=self.preprocessing.image_size, max_length=self.max_length)
 
     def save(self, directory: Path) -> None:
         """Writes the directory, all of it or nothing; one that is there is replaced."""
@@ -117,6 +122,8 @@ def load(directory: Path) -> Bundle:
     try:
         if card["format"] > FORMAT:
             raise UserError(f"{directory} is of format {card['format']}, later than this program knows: update it")
+        if not {WEIGHTS, TOKENIZER} <= card["sha256"].keys():
+            raise UserError(f"{directory} is damaged: {CARD} has no checksums of its files")
         for name, digest in card["sha256"].items():
             if name not in (WEIGHTS, TOKENIZER, PHOTOGRAPHS) or sha256(directory / name) != digest:
                 raise UserError(f"{directory / name} is damaged: its checksum is not the one in {CARD}")
@@ -128,9 +135,8 @@ def load(directory: Path) -> Bundle:
             for name, x in safetensors.numpy.load_file(directory / WEIGHTS).items()
         }
         parameters = _like(abstract(model, len(tokenizer))[1], weights)
-        max_length, scores, training = card["max_length"], card["scores"], card["training"]
-        if not (isinstance(max_length, int) and isinstance(scores, dict) and isinstance(training, dict)):
-            raise ValueError(f"its max_length, scores or training in {CARD}")
+        max_length = _MAX_LENGTH.validate_python(card["max_length"])
+        scores, training = _SCORES.validate_python(card["scores"]), _TRAINING.validate_python(card["training"])
         photographs = None
         if PHOTOGRAPHS in card["sha256"]:
             photographs = Photographs(**safetensors.numpy.load_file(directory / PHOTOGRAPHS))
@@ -143,7 +149,7 @@ def found(address: str) -> Path:
     """The folder of a captioner: itself, or by hf://OWNER/NAME[@REVISION] from the hub one of its cache."""
     if not address.startswith("hf://"):
         return Path(address)
-    _, folder, _ = from_hub(address, [WEIGHTS], [CARD, TOKENIZER])
+    _, folder, _ = from_hub(address, [WEIGHTS], [CARD, TOKENIZER, PHOTOGRAPHS])
     return folder
 
 

@@ -113,10 +113,41 @@ class Captioner:
     def explain(self, picture: Picture, **asked: Any) -> Explained:
         """The best caption of a picture, and where the captioner looked as it wrote it.
 
-        Raises as `captions`, and UserError for an ensemble, which looks with several models' eyes, and where
-        constraints leave no caption.
+        Raises as `written`, and UserError for an ensemble, which looks with several models' eyes.
         """
-        written = self._written(picture, asked)
+        return self.explained(self.written(picture, validated(Generation, asked, "settings")))
+
+    def grounds(self, picture: Picture, **asked: Any) -> Grounds:
+        """What each token of the same caption rests on, judged in four ways. Raises alike."""
+        return self.grounded(self.written(picture, validated(Generation, asked, "settings")))
+
+    def search_tree(self, picture: Picture, **asked: Any) -> list[Branch]:
+        """All that the search of the same caption considered. Raises alike, and UserError where words are drawn."""
+        settings = validated(Generation, asked, "settings")
+        self._recorder(settings)  # which refuses those, before anything is searched
+        return self.searched(self.written(picture, settings), settings)
+
+    def written(self, picture: Picture, asked: Generation) -> "Written":
+        """The captions of one picture, and what the next three explain the best one by.
+
+        Raises ImageError for a picture of no use, and UserError for settings that cannot be had and where they leave
+        no caption.
+        """
+        square = _square(picture, lambda picture: picture, self.image_size)
+        if isinstance(square, ImageError):
+            raise square
+        pixels = square[None]
+        parameters = [model.parameters for model in self._models]
+        found = self._compiled(asked)(parameters, pixels, image_keys(asked.seed, _numbers(pixels)))
+        tokens, log_p, scores = (np.asarray(x)[0] for x in found)
+        captions = self._captions(tokens, log_p, scores)
+        if not captions:
+            raise UserError("what is asked for leaves no caption of this picture")
+        return Written(pixels, tokens[0], [self.tokenizer.name(i) for i in tokens[0] if i != PAD], captions)
+
+    def explained(self, written: "Written") -> Explained:
+        """Where the captioner looked as it wrote the best of these. Raises UserError for an ensemble."""
+        self._check_alone()
         log_p, likeliest, likeliest_log_p, looks, looks_back = (
             np.asarray(x)[0] for x in self._reader()(self._models[0].parameters, written.pixels, written.tokens[None])
         )
@@ -126,7 +157,7 @@ class Captioner:
             for row in zip(likeliest[:length], likeliest_log_p[:length], strict=True)
         ]
         return Explained(
-            written.caption,
+            written.captions[0],
             written.names,
             np.exp(log_p[:length]),
             alternatives,
@@ -134,17 +165,16 @@ class Captioner:
             looks_back[:, :, :length, :length],
         )
 
-    def grounds(self, picture: Picture, **asked: Any) -> Grounds:
-        """What each token of the same caption rests on, judged in four ways. Raises alike."""
-        written = self._written(picture, asked)
+    def grounded(self, written: "Written") -> Grounds:
+        """What each token of the best of these rests on. Raises UserError for an ensemble."""
+        self._check_alone()
         maps = self._evidence()(self._models[0].parameters, written.pixels, written.tokens[None])
         return Grounds(*(np.asarray(x)[0, : len(written.names)] for x in maps))
 
-    def search_tree(self, picture: Picture, **asked: Any) -> list[Branch]:
-        """All that the search of the same caption considered. Raises alike, and UserError where words are drawn."""
-        record = self._recorder(validated(Generation, asked, "settings"))
-        written = self._written(picture, asked)
-        steps = record(self._models[0].parameters, written.pixels)
+    def searched(self, written: "Written", asked: Generation) -> list[Branch]:
+        """All that the search that was asked for considered. Raises UserError as `search_tree`."""
+        self._check_alone()
+        steps = self._recorder(asked)(self._models[0].parameters, written.pixels)
         return grow(np.asarray(steps.tokens)[0], np.asarray(steps.log_p)[0], written.tokens, self.tokenizer)
 
     def stream(
@@ -191,22 +221,9 @@ class Captioner:
         untrained = self._models[0].untrained
         return jax.jit(lambda parameters, pixels: record(Ensemble([untrained.voice(parameters, pixels)])))
 
-    def _written(self, picture: Picture, asked: dict[str, Any]) -> "_Written":
+    def _check_alone(self) -> None:
         if len(self.bundles) > 1:
             raise UserError("an ensemble cannot be explained: ask one of its captioners")
-        settings = validated(Generation, asked, "settings")
-        square = _square(picture, lambda picture: picture, self.image_size)
-        if isinstance(square, ImageError):
-            raise square
-        pixels = square[None]
-        found = self._compiled(settings)(
-            [self._models[0].parameters], pixels, image_keys(settings.seed, _numbers(pixels))
-        )
-        tokens, log_p, scores = (np.asarray(x)[0] for x in found)
-        captions = self._captions(tokens, log_p, scores)
-        if not captions:
-            raise UserError("what is asked for leaves no caption of this picture")
-        return _Written(pixels, tokens[0], [self.tokenizer.name(i) for i in tokens[0] if i != PAD], captions[0])
 
     def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Any, list[Caption] | ImageError]]:
         tokens, log_p, scores = map(np.asarray, found)
@@ -248,13 +265,13 @@ def _model(one: Bundle) -> _Model:
     return _Model(Untrained(graphdef, one.preprocessing), jax.device_put(nnx.to_pure_dict(parameters)))
 
 
-class _Written(NamedTuple):
-    """The best caption of one picture, as tokens, PAD included, and their names without it."""
+class Written(NamedTuple):
+    """The captions of one picture, the best first; that one as tokens, PAD included, and their names without it."""
 
     pixels: UInt8[np.ndarray, "1 Y X 3"]
     tokens: Int[np.ndarray, " T"]
     names: list[str]
-    caption: Caption
+    captions: list[Caption]
 
 
 class _Batch(list[tuple[Any, Square | ImageError]]):
@@ -299,14 +316,15 @@ def _square(asked: Any, read: Callable[[Any], Picture], size: int) -> Square | I
             case bytes():
                 return to_square(open_image(picture, size), size)
             case _:
-                return to_square(open_image(_content(Path(picture)), size), size)
+                return to_square(open_image(content_of(Path(picture)), size), size)
     except ImageError as error:
         return error
     except OSError as error:
         return ImageError(error.strerror or str(error))
 
 
-def _content(file: Path) -> bytes:
+def content_of(file: Path) -> bytes:
+    """All of it. Raises ImageError for one that no picture can be as large as."""
     if file.stat().st_size > LARGEST:
         raise ImageError(f"more than {LARGEST // GIBIBYTE} GiB")
     return file.read_bytes()

@@ -91,8 +91,11 @@ class ModelConfig:
     @property
     def architecture(self) -> dict[str, Any]:
         """The settings that decide what its variables mean."""
-        plain = {"weights": None, "normalisation": None, "frozen_stages": 0, "batch_norm": "frozen"}
-        encoder = dataclasses.replace(self.encoder, **plain)
+        encoder = self.encoder
+        if encoder.kind == "convnet":
+            encoder = EncoderConfig(stem=encoder.stem, widths=encoder.widths, blocks=encoder.blocks)
+        else:
+            encoder = EncoderConfig(encoder.kind, ends_after=encoder.ends_after, resnet_version=encoder.resnet_version)
         return dataclasses.asdict(dataclasses.replace(self, encoder=encoder, dropout=0.0))
 
 

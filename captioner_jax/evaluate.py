@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import sys
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,20 @@ from typing import Any
 import tyro
 
 from captioner_jax import bundle
+from captioner_jax.asked import of_captioner
 from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import DataConfig, NotNegative, Positive, checked, from_dict
+from captioner_jax.config import DataConfig, NotNegative, Positive
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.errors import UserError, for_people
-from captioner_jax.evaluation.coco_files import read_references, read_results, to_references, to_results
+from captioner_jax.evaluation.coco_files import ImageId, read_references, read_results, to_references, to_results
 from captioner_jax.evaluation.report import make_report
 from captioner_jax.evaluation.split import Scores, score_split
 from captioner_jax.files import write_whole
 from captioner_jax.platforms import leave_out_absent_tpus
-from captioner_jax.together import together
+from captioner_jax.together import Together, together
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Evaluate:
     """Captions a split's images and scores what it says of them."""
 
     captioner: tyro.conf.Positional[str]
-    """A captioner directory, or hf://OWNER/NAME."""
+    """A captioner directory, or hf://OWNER/NAME; before all options."""
     ensemble: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """Another, that writes together with the first; may be given several times."""
     data: DataConfig = field(default_factory=DataConfig)
@@ -78,27 +80,23 @@ def main(arguments: list[str]) -> int:
         return 0
     leave_out_absent_tpus()
     keep_compiled()
-    if not arguments or arguments[0].startswith("-"):
-        asks = [argument for argument in arguments if argument in ("-h", "--help")]
-        tyro.cli(Evaluate, args=asks, prog=program)  # ends the program: with help, or for want of a captioner
-    captioner = bundle.load(bundle.found(arguments[0]))
-    default = Evaluate(arguments[0], data=captioner.trained_on)
-    options = checked(tyro.cli(Evaluate, args=arguments, default=default, prog=program))
-    from_dict({"data": dataclasses.asdict(options.data)}, "command line")
-    evaluate(captioner, options)
+    evaluate(*of_captioner(Evaluate, arguments, program))
     return 0
 
 
 def evaluate(captioner: Bundle, options: Evaluate) -> None:
     """Writes captions.json, references.json and scores.json, and prints the table."""
     folder, searched = _output(options), _searched(options)
+    if options.data.features is not None:
+        raise UserError("data.features: captions are scored of the images themselves: leave it out")
     captioners = [captioner, *(bundle.load(bundle.found(one)) for one in options.ensemble)]
+    one = together(captioners, beams=options.beam, consensus=options.consensus, neighbours=options.neighbours)
     data = load(options.data)
     split = _split(data, options.split)
     check_captions({options.split: split})
     _make(folder)
     print(f"{data.about}; scoring {len(split)} images of {options.split}")
-    scores = _scores(captioners, split, options)
+    scores = _scores(one, captioners, split, options)
     written = scores.written
     report = make_report(
         [one.caption for one in written],
@@ -106,12 +104,14 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
         training=itertools.chain.from_iterable(data.train.captions()),
         truncated=[one.truncated for one in written],
         searched=searched,
+        split=f"{options.data.source}/{options.split}",
     )
     print(report.table())
     names = [one.example.name for one in written]
     _keep(folder / "captions.json", to_results(names, [one.caption for one in written]))
     _keep(folder / "references.json", to_references(names, [one.example.captions for one in written]))
-    _keep(folder / "scores.json", report.to_json() | {"split": scores.values})
+    who = {"captioners": [options.captioner, *options.ensemble]}
+    _keep(folder / "scores.json", report.to_json() | {"split": scores.values} | who)
     if len(written) < len(split):
         print(f"{len(split) - len(written)} images could not be used and are not scored")
     print(f"captions, references and scores: {folder}")
@@ -121,11 +121,11 @@ def score(options: Score) -> None:
     """Prints the table, and writes it as JSON if that is asked for."""
     captions = read_results(options.results)
     references = read_references(options.annotations)
-    unknown = [str(image) for image in captions if image not in references]
+    unknown = [image for image in captions if image not in references]
     if unknown:
         raise UserError(
             f"{options.annotations} has no captions of {len(unknown)} images in {options.results}: "
-            f"{', '.join(unknown[:5])}"
+            f"{', '.join(map(json.dumps, unknown[:5]))}{_other_kind(unknown, references)}"
         )
     report = make_report(list(captions.values()), [references[image] for image in captions])
     print(f"{len(captions)} captions of {len(references)} images with references")
@@ -134,17 +134,19 @@ def score(options: Score) -> None:
         _keep(options.output, report.to_json())
 
 
-def _scores(captioners: list[Bundle], split: Source, options: Evaluate) -> Scores:
-    """As training scores, with the captioners' own size of image and length of caption."""
-    first = captioners[0]
-    one = together(captioners, beams=options.beam, consensus=options.consensus, neighbours=options.neighbours)
-    data = dataclasses.replace(
-        options.data, image_size=first.preprocessing.image_size, max_length=min(its.max_length for its in captioners)
-    )
+def _other_kind(unknown: Iterable[ImageId], references: Container[ImageId]) -> str:
+    """A hint where images are numbers in one file and texts in the other."""
+    others = (str(image) if isinstance(image, int) else int(image) for image in unknown if str(image).isdecimal())
+    return "; there they are numbers, or texts, and here not" if any(image in references for image in others) else ""
+
+
+def _scores(one: Together, captioners: list[Bundle], split: Source, options: Evaluate) -> Scores:
+    """As training scores, with the captioners' own length of caption."""
+    data = dataclasses.replace(options.data, max_length=min(its.max_length for its in captioners))
     return score_split(
         split,
         one.known,
-        first.tokenizer,
+        captioners[0].tokenizer,
         data,
         batch_size=options.batch_size,
         sight=one.sight,
@@ -159,16 +161,24 @@ def _searched(options: Evaluate) -> str:
         raise UserError("--consensus chooses among a beam's captions, and a beam of 1 has one: take a wider one")
     if options.neighbours and not options.consensus:
         raise UserError("--neighbours helps to choose by --consensus: ask for that, too, such as 100 of --beam 20")
-    search = "greedy" if options.beam == 1 else f"beam{options.beam}"
     parts = {"consensus": options.consensus, "neighbours": options.neighbours}
+    if options.ensemble:
+        parts["captioners"] = 1 + len(options.ensemble)
+    search = "greedy" if options.beam == 1 else f"beam{options.beam}"
     return "-".join([search, *(f"{name}{count}" for name, count in parts.items() if count)])
 
 
 def _output(options: Evaluate) -> Path:
-    """The folder for what is found. Raises UserError where none is named, and the captioner lies in the hub's cache."""
-    if options.output is None and options.captioner.startswith("hf://"):
+    """The folder for what is found. Raises UserError where none is named, and the captioner lies in the hub's cache or
+    in this package."""
+    if options.output is not None:
+        return options.output
+    if options.captioner.startswith("hf://"):
         raise UserError("name a folder by --output for the scores of a captioner of the hub")
-    return options.output or Path(options.captioner).parent / options.split
+    directory = Path(options.captioner).resolve()
+    if directory == bundle.RELEASED:
+        raise UserError("name a folder by --output for the scores of the captioner that comes with the package")
+    return directory.parent / options.split
 
 
 def _make(folder: Path) -> None:

@@ -29,12 +29,14 @@ def square(path: str, size: int) -> np.ndarray:
 
 
 def in_colour(image: Image.Image) -> Image.Image:
-    """In RGB, over white where it is transparent; 16 bits of grey scaled to 8."""
+    """In RGB, over white where it is transparent; grey of more than 8 bits scaled to 8, if it reaches further."""
     if image.mode.startswith("I;16") or image.mode in ("I", "F"):
         grey = np.asarray(image)
         if np.issubdtype(grey.dtype, np.integer):
-            grey = np.clip(grey, 0, 65535) // 257
+            is_small = grey.dtype.itemsize > 2 and grey.max() <= 255
+            grey = np.clip(grey, 0, 255) if is_small else np.clip(grey, 0, 65535) // 257
         else:
+            grey = np.nan_to_num(grey, posinf=0.0)
             grey = np.clip(grey / max(float(grey.max()), 1e-9), 0, 1) * 255
         image = Image.fromarray(grey.astype(np.uint8))
     elif image.has_transparency_data:

@@ -55,7 +55,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     A link stays one.
     """
     path = path.resolve()
-    partial, old = (path.with_name(f"{path.name}.{_mine()}.{kind}") for kind in ("partial", "old"))
+    partial, old = (path.with_name(f"{path.name[:40]}.{_mine()}.{kind}") for kind in ("partial", "old"))
     partial.mkdir(parents=True)
     try:
         yield partial

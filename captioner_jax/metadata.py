@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from captioner_jax.data.images import ImageError
-from captioner_jax.errors import UserError
+from captioner_jax.errors import FULL, UserError
 from captioner_jax.files import beside, take_place
 from captioner_jax.frames import check_copy
 
@@ -38,7 +38,7 @@ def describe(image: Path, caption: str) -> None:
     """Writes the caption into the file, which is there whole at any time.
 
     Raises ImageError where this kind of file takes none, where something else would be lost, and where it cannot be
-    written.
+    written; and OSError where there is no room.
     """
     image = image.resolve()  # a link stays one
     partial = beside(image)
@@ -50,6 +50,8 @@ def describe(image: Path, caption: str) -> None:
         check_copy(image, partial)
         take_place(partial, image)
     except (RuntimeError, OSError, UnicodeError, ImageError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         raise ImageError(f"its description cannot be written: {_reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)

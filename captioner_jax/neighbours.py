@@ -8,6 +8,7 @@ Whoever has the captioner's directory can then read those captions in it.
 """
 
 import dataclasses
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,12 +18,13 @@ import tqdm
 import tyro
 
 from captioner_jax import bundle
+from captioner_jax.asked import of_captioner
 from captioner_jax.bundle import PHOTOGRAPHS, Bundle
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import DataConfig, Positive, checked, from_dict
+from captioner_jax.config import DataConfig, Positive
 from captioner_jax.data.features import load_features, make_eye, make_sight
 from captioner_jax.data.load import load
-from captioner_jax.data.pipeline import evaluation_batches
+from captioner_jax.data.pipeline import check_captions, evaluation_batches
 from captioner_jax.data.source import Source
 from captioner_jax.data.views import Views
 from captioner_jax.errors import UserError, for_people
@@ -34,7 +36,7 @@ from captioner_jax.platforms import leave_out_absent_tpus
 class Options:
     """Lets a captioner keep the photographs of a training split, for neighbours to be found among them."""
 
-    captioner: tyro.conf.Positional[Path]
+    captioner: tyro.conf.Positional[str]
     """A captioner directory."""
     data: DataConfig = field(default_factory=DataConfig)
     """Where data.features names those that it was trained from, nothing that was frozen is computed anew."""
@@ -47,15 +49,14 @@ def main(arguments: list[str]) -> int:
     program = "python -m captioner_jax.neighbours"
     leave_out_absent_tpus()
     keep_compiled()
-    if not arguments or arguments[0].startswith("-"):
-        asks = [argument for argument in arguments if argument in ("-h", "--help")]
-        tyro.cli(Options, args=asks, prog=program)  # ends the program: with help, or for want of a captioner
-    directory = Path(arguments[0])
-    captioner = bundle.load(directory)
-    default = Options(directory, data=captioner.trained_on)
-    options = checked(tyro.cli(Options, args=arguments, default=default, prog=program))
-    from_dict({"data": dataclasses.asdict(options.data)}, "command line")
+    if arguments and arguments[0].startswith("hf://"):
+        raise UserError(f"{arguments[0]}: only a captioner on this disk can keep photographs: download it before")
+    captioner, options = of_captioner(Options, arguments, program)
+    directory = Path(options.captioner)
+    if not os.access(directory, os.W_OK):
+        raise UserError(f"{directory} may not be written in: no photographs can be kept there")
     data = load(options.data)
+    check_captions({"train": data.train})
     print(f"{data.about}; {len(data.train)} images")
     kept = look(captioner, data.train, options.data, options.batch_size)
     try:
@@ -70,12 +71,18 @@ def main(arguments: list[str]) -> int:
 
 
 def look(captioner: Bundle, train: Source, config: DataConfig, batch_size: int) -> Photographs:
-    """What it sees in each image of a split, and what people wrote of it. Raises UserError where none can be used."""
+    """What it sees in each image of a split, and all that people wrote of it. Raises UserError where none is of use."""
     config = dataclasses.replace(config, image_size=captioner.preprocessing.image_size, max_length=captioner.max_length)
+    all_of_them = max(map(len, train.captions()))
     see = make_sight(captioner.graphdef, captioner.preprocessing)
     seen, captions = [], []
     batches = evaluation_batches(
-        train, config, captioner.tokenizer, batch_size=batch_size, views=_views(captioner, train, config)
+        train,
+        config,
+        captioner.tokenizer,
+        batch_size=batch_size,
+        views=_views(captioner, train, config),
+        captions=all_of_them,
     )
     total = -(-len(train) // batch_size)
     for _, batch in tqdm.tqdm(batches, "looking", total, unit="batch", leave=False, disable=None):

@@ -25,6 +25,7 @@ from captioner_jax.metadata import describe, is_described
 
 Stream = TextIO | io.TextIOBase
 Format = Literal["text", "jsonl", "csv"]
+STDOUT = "standard output"
 COLUMNS = ("image", "caption", "score", "log_p")
 
 
@@ -46,9 +47,13 @@ def head(format: Format) -> str:
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    """With \r in a name quoted, too, which the writer does where its own lines end in it."""
+    lines = []
+    for row in rows:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\r\n").writerow(row)
+        lines.append(text.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 class Written(NamedTuple):
@@ -91,7 +96,8 @@ def open_results(path: Path, format: Format, resume: bool, force: bool) -> Writt
 
 def _without_the_last(path: Path, format: Format) -> frozenset[str]:
     """The images in the file, from which all of the last image is cut off: who knows how much of it was to come."""
-    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        text = file.read()
     whole = text[: text.rfind("\n") + 1]
     try:
         match format:
@@ -153,10 +159,10 @@ DESCRIPTIONS = Place(
 
 
 class Results:
-    """Tells captions on `out`, as `where` names it, keeps them in `places`, and counts."""
+    """Tells captions on `out`, which is the file `output` or standard output, keeps them in `places`, and counts."""
 
-    def __init__(self, out: Stream, where: str, format: Format, places: Sequence[Place], force: bool):
-        self.out, self.where, self.places, self.force = out, where, places, force
+    def __init__(self, out: Stream, output: Path | None, format: Format, places: Sequence[Place], force: bool):
+        self.out, self.output, self.places, self.force = out, output, places, force
         self.format: Format = format
         self.seen = 0
         self.without = 0
@@ -172,7 +178,7 @@ class Results:
                 raise captions
             if not captions:
                 raise ImageError("what is asked of captions leaves none")
-            tell(self.out, lines_of(picture, captions, self.format), self.where)
+            tell(self.out, lines_of(picture, captions, self.format), str(self.output or STDOUT))
             for place in self.places:
                 self._keep(place, picture, captions)
         except ImageError as error:
@@ -192,6 +198,8 @@ class Results:
             raise ImageError(f"there are no {place.name} on the web")
         image = picture.parent.resolve() / picture.name
         file = place.file(image)
+        if self.output is not None and file == self.output.resolve():
+            raise ImageError(f"{file.name} is what all captions are written to: name another --output")
         if (owner := self.owners.get(str(file), image.suffix)) != image.suffix:
             raise ImageError(f"{file.name} is already that of {file.stem}{owner}")
         try:

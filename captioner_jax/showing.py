@@ -1,7 +1,6 @@
 """What `sample.py` shows of how a caption came about, as files: a sheet of maps, and a page to explore."""
 
 import contextlib
-import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +25,8 @@ def show(
 
     Raises ImageError for an image of no use, and UserError where a file cannot be written and as `Captioner.explain`.
     """
-    settings = dataclasses.asdict(asked)
-    told = captioner.explain(image, **settings)
+    written = captioner.written(image, asked)
+    told = captioner.explained(written)
     picture = open_image(image, PICTURE // 2)
     if attention is not None:
         file = io.BytesIO()
@@ -35,8 +34,8 @@ def show(
         with _named(attention):
             write_bytes_whole(attention, file.getvalue())
     if page is not None:
-        tree = [] if asked.draws else captioner.search_tree(image, **settings)
-        made = make_page(picture, name, told, captioner.grounds(image, **settings), tree)
+        tree = [] if asked.draws else captioner.searched(written, asked)
+        made = make_page(picture, name, told, captioner.grounded(written), tree)
         with _named(page):
             write_whole(page, made)
     return told.caption

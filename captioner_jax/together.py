@@ -16,7 +16,7 @@ from captioner_jax.generation.consensus import by_consensus, check_comparable
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.neighbours import Index, index, near
 from captioner_jax.generation.search import Found, beam_search, different, greedy, sample_evenly
-from captioner_jax.generation.writing import Images
+from captioner_jax.generation.writing import Images, image_keys
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import PAD
@@ -33,17 +33,17 @@ class Known(NamedTuple):
 
 
 class Together(NamedTuple):
-    """Functions of all that captioners know; what each sees of a batch takes the place of its images."""
+    """Functions of all that captioners know, and of batches in which what each sees takes the images' place."""
 
     known: Known
     sight: Callable[[Known, Images], Seen]
     loss_sums: Callable[[Known, Batch], tuple[Float[Array, ""], Float[Array, ""]]]
-    write: Callable[[Known, Seen], Found]
+    write: Callable[[Known, Batch], Found]
 
 
 def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neighbours: int = 0) -> Together:
-    """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn, for an
-    image those of its place in the batch, and as much like those of so many `neighbours`.
+    """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn, for each
+    image by its number, and as much like those of so many `neighbours`. Nothing else is asked of them.
 
     Raises UserError for captioners of unlike vocabularies or sizes of image, where captions are too long to be
     compared, and where there are no photographs to find neighbours among.
@@ -66,12 +66,13 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
         return ensemble_loss(captioners(known), seen, jnp.asarray(batch.tokens))
 
     @jax.jit
-    def write(known: Known, seen: Seen) -> Found:
+    def write(known: Known, batch: Batch) -> Found:
+        seen: Any = batch.images
         all_of_them = zip(captioners(known), seen, strict=True)
         ensemble = Ensemble([Voice(one.decoder, one.memory(cells), cells.mean((1, 2))) for one, cells in all_of_them])
         found = greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
         if consensus:
-            keys = jax.random.split(jax.random.key(0), ensemble.images)
+            keys = image_keys(0, jnp.asarray(batch.numbers).astype(jnp.uint32))
             drawn = sample_evenly(ensemble, length, consensus, keys)
             similar = near(ensemble, known.photographs, neighbours)
             found = different(by_consensus(found, drawn, similar, bundles[0].tokenizer.most_frequent), 1)

@@ -67,8 +67,7 @@ def _compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
     names = " and ".join(variant.__name__ for variant in variants)
     budget = checked(tyro.cli(Budget, args=arguments, description=f"Captioner beside {names}, on drawn scenes."))
     recipe = from_toml(budget.config)
-    if recipe.data.source != "shapes" or recipe.model.fusion != "cross":
-        raise UserError(f"{budget.config}: captioners are compared on drawn scenes (shapes), with fusion cross")
+    _check(recipe, budget.config)
     data = load(recipe.data)
     captions = list(data.train.captions())
     tokenizer = Tokenizer.train(captions, recipe.data)
@@ -84,6 +83,18 @@ def _compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
             print(row(kind.__name__, str(seed), runs[-1:]), flush=True)
         print(row(kind.__name__, "mean", runs), flush=True)
     return 0
+
+
+def _check(recipe: Config, file: Path) -> None:
+    """Raises UserError for what the captioners would not be trained by."""
+    if recipe.data.source != "shapes" or recipe.model.fusion != "cross":
+        raise UserError(f"{file}: captioners are compared on drawn scenes (shapes), with fusion cross")
+    learns = {"start": None, "objective": "cross_entropy", "encoder_frozen": False, "encoder_from": 0}
+    others = [f"train.{name}" for name, value in learns.items() if getattr(recipe.train, name) != value]
+    others += ["data.features"] * (recipe.data.features is not None) + ["teacher"] * recipe.teacher.is_there
+    others += ["model.encoder.weights"] * (recipe.model.encoder.weights is not None)
+    if others:
+        raise UserError(f"{file}: captioners are compared from scratch, without {', '.join(others)}: leave these out")
 
 
 def train(kind: type[Captioner], config: Config, data: DataSet, tokenizer: Tokenizer, told: Told, images: int) -> Run:
@@ -108,7 +119,7 @@ def train(kind: type[Captioner], config: Config, data: DataSet, tokenizer: Token
 
 
 def row(name: str, seed: str, runs: list[Run]) -> str:
-    """A line of the table: the mean of these runs."""
+    """A line of the table: the mean of these runs, and the median of their times."""
     loss, loss_held_out, true, true_held_out = (
         np.mean([run.scores[f"{split}/{score}"] for run in runs])
         for score in ("loss", "true")

@@ -28,7 +28,7 @@ def distances(mask: Bool[Array, "B 1 T S"]) -> Int[Array, "B 1 T S"]:
 
 
 class RelativeAttention(MultiHeadAttention):
-    r"""$$\mathrm{softmax}\left(\frac{q_t^\top (k_s + a_{t-s})}{\sqrt{d_k}}\right)$$ (Shaw et al. 2018, equation 5).
+    r"""$$\mathrm{softmax}\left(\frac{q_t^\top (k_s + a_{t-s})}{\sqrt{d_k}}\right)$$ (Shaw et al. 2018, equation 4).
 
     Only the keys are told the distance; the paper finds that values need not be (its table 4).
     """

@@ -163,11 +163,17 @@ def card(directory, **changes):
         ({"format": 99}, "format 99"),
         ({"model": {"width": 32}}, "weights are not those of its model"),
         ({"model": {"wide": 32}}, "damaged"),
-        ({"sha256": {"../../etc/passwd": ""}}, "damaged"),
+        ({"sha256": {"../../etc/passwd": "", WEIGHTS: "", TOKENIZER: ""}}, "passwd is damaged"),
         ({"preprocessing": {}}, "damaged"),
         ({"sha256": []}, "damaged"),
         ({"max_length": "9"}, "damaged"),
+        ({"max_length": True}, "damaged"),
+        ({"max_length": 0}, "damaged"),
         ({"scores": None}, "damaged"),
+        ({"scores": {"test/cider_d": "good"}}, "damaged"),
+        ({"sha256": {}}, "has no checksums"),
+        ({"preprocessing": {"image_size": 0}}, "damaged"),
+        ({"preprocessing": {"image_size": 16, "deviation": [0, 0, 0]}}, "damaged"),
     ],
 )
 def test_a_card_of_other_content_is_refused(saved, changes, message):

@@ -1,10 +1,13 @@
 """Where a captioner that is scored comes from, and what is refused before anything is computed."""
 
 import dataclasses
+import json
 
 import pytest
 
 from captioner_jax import bundle, evaluate
+from captioner_jax.config import DataConfig
+from captioner_jax.data.load import load
 from captioner_jax.errors import UserError
 from captioner_jax.together import together
 from tests.data.making import colour_folder
@@ -58,3 +61,68 @@ def test_scores_that_have_no_place_are_refused_before_anything_is_computed(asked
 def test_a_number_out_of_its_range_is_refused(option, asked, capsys):
     assert evaluate.main([*asked, f"--{option}", "0"]) == 1
     assert f"command line: {option.replace('-', '_')} = 0: input should be greater than" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data.image-size", "999"], "data.image_size: this captioner is made for 16, and takes no other"),
+        (["--data.max-length", "3"], "data.max_length: this captioner is made for 9"),
+        (["--data.features", "nowhere"], "data.features: captions are scored of the images themselves"),
+        (["--beam", "4", "--consensus", "3", "--neighbours", "4"], "keeps no photographs"),
+    ],
+)
+def test_what_would_not_be_done_is_refused_and_leaves_nothing(arguments, message, asked, tmp_path, capsys):
+    assert evaluate.main([*asked, *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["captioner", "photographs"]
+
+
+def test_the_captioner_is_told_first(asked, capsys):
+    assert evaluate.main(["--beam", "2", *asked]) == 1
+    assert "name a captioner before all options" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        evaluate.main(["--help"])
+    assert "A captioner directory" in capsys.readouterr().out
+
+
+def test_scores_tell_of_what_and_by_whom_they_are(asked, tmp_path, monkeypatch, capsys):
+    other = tmp_path / "other"
+    untrained(seed=5).save(other)
+    assert evaluate.main([*asked, "--ensemble", str(other), "--beam", "2"]) == 0
+    assert "split:folder/test|images:3|refs:2|" in capsys.readouterr().out
+    scores = json.loads((tmp_path / "test" / "scores.json").read_text())
+    assert "|search:beam2-captioners2|" in scores["signature"]
+    assert scores["captioners"] == [asked[0], str(other)]
+    monkeypatch.chdir(tmp_path / "captioner")
+    assert evaluate.main([".", *asked[1:], "--beam", "1"]) == 0
+    assert not (tmp_path / "captioner" / "test").exists()
+    assert evaluate.main([str(bundle.RELEASED), *asked[1:]]) == 1
+    assert "name a folder by --output" in capsys.readouterr().err
+
+
+def test_a_damaged_image_stops_where_that_is_asked_for(asked, tmp_path, capsys):
+    name = load(DataConfig(source="folder", path=asked[-1])).splits["test"][1].name
+    (tmp_path / "photographs" / name).write_bytes(b"no image")
+    assert evaluate.main([*asked, "--beam", "1"]) == 0
+    assert "1 images could not be used and are not scored" in capsys.readouterr().out
+    assert evaluate.main([*asked, "--beam", "1", "--data.on-error", "stop"]) == 1
+    assert f"{name}: not an image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("results", "annotations", "message"),
+    [
+        ("1", 1, '1 images in RESULTS: "1"; there they are numbers, or texts, and here not'),
+        (1, "1", "1 images in RESULTS: 1; there they are numbers, or texts, and here not"),
+        (2, 1, "1 images in RESULTS: 2\n"),
+        (True, 1, 'RESULTS entry 0: wanted "image_id" (a number or a text)'),
+    ],
+)
+def test_images_that_nobody_wrote_of_are_named_as_the_file_has_them(results, annotations, message, tmp_path, capsys):
+    files = {"results.json": [{"image_id": results, "caption": "a dog"}]}
+    files["annotations.json"] = {"annotations": [{"id": 1, "image_id": annotations, "caption": "a dog"}]}
+    for name, content in files.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    assert evaluate.main(["score", *(str(tmp_path / name) for name in files)]) == 1
+    assert message in capsys.readouterr().err.replace(str(tmp_path / "results.json"), "RESULTS")

@@ -108,9 +108,11 @@ def test_the_example_program_says_how_it_is_used(capsys):
 
 
 def test_the_example_program_sees_what_this_package_sees(tmp_path):
-    for mode, largest in (("uint16", 40_000), ("int32", 40_000), ("float32", 0.5)):
+    for mode, largest in (("uint16", 40_000), ("int32", 40_000), ("int32", 255), ("float32", 0.5), ("float32", np.nan)):
         file = tmp_path / "deep.tiff"
-        Image.fromarray(np.linspace(0, largest, 900).reshape(30, 30).astype(mode)).save(file)
+        grey = np.linspace(0, np.nan_to_num(largest, nan=1.0), 900)
+        grey[7] = largest
+        Image.fromarray(grey.reshape(30, 30).astype(mode)).save(file)
         expected = to_square(open_image(file.read_bytes(), 16), 16)
         np.testing.assert_array_equal(exported_caption.square(str(file), 16), expected)
 

@@ -96,3 +96,9 @@ def test_a_folder_may_be_where_one_is(tmp_path, monkeypatch):
 def test_a_name_may_be_as_long_as_may_be(tmp_path):
     write_whole(tmp_path / ("狗" * 85), "dog")
     assert [file.read_text() for file in tmp_path.iterdir()] == ["dog"]
+
+
+def test_a_folder_may_have_as_long_a_name_as_there_can_be(tmp_path):
+    with whole_folder(tmp_path / ("x" * 255)) as folder:
+        (folder / "file").touch()
+    assert (tmp_path / ("x" * 255) / "file").exists()

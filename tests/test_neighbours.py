@@ -13,7 +13,7 @@ from captioner_jax.data.load import load
 from captioner_jax.errors import UserError
 from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.generation.settings import Generation
-from captioner_jax.text.special import START
+from captioner_jax.text.special import PAD, START
 from captioner_jax.together import together
 from tests.data.making import colour_folder
 from tests.making import untrained
@@ -50,6 +50,17 @@ def test_they_are_kept_with_it_and_captions_are_chosen_by_them(asked, tmp_path, 
     assert kept.seen.shape == (23, 32)
     assert evaluate.main([*asked, "--beam", "4", "--consensus", "8", "--neighbours", "5"]) == 0
     assert "search:beam4-consensus8-neighbours5" in capsys.readouterr().out
+
+
+def test_all_that_people_wrote_is_kept_whatever_the_first_has(photographs):
+    first = load(config(photographs)).train[0].name
+    lines = (photographs / "captions.jsonl").read_text().splitlines(keepends=True)
+    of_first = next(line for line in lines if first in line)
+    (photographs / "captions.jsonl").write_text("".join(line for line in lines if line != of_first))
+    train = load(config(photographs)).train
+    assert [len(one.captions) for one in train][:2] == [1, 2]
+    kept = neighbours.look(untrained(), train, config(photographs), 8).captions
+    assert [int((of_one[:, 0] != PAD).sum()) for of_one in kept] == [len(one.captions) for one in train]
 
 
 def test_all_else_in_its_directory_stays_as_it_is(asked, tmp_path):
@@ -140,6 +151,19 @@ def test_they_are_saved_whole_and_damage_is_seen(photographs, tmp_path):
     with pytest.raises(UserError, match="damaged"):
         bundle.load(tmp_path / "captioner")
     assert bundle.between(captioner, captioner, 0.5).photographs is None  # other weights see otherwise
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["hf://owner/name"], "only a captioner on this disk can keep photographs"),
+        (["--data.path", "photographs", "captioner"], "name a captioner before all options"),
+        ([], "name a captioner before all options"),
+    ],
+)
+def test_which_captioner_is_told_first(arguments, message, capsys):
+    assert neighbours.main(arguments) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_without_a_captioner_it_says_so(tmp_path, capsys):

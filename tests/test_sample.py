@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, strategies
 
 import sample
 from captioner_jax import bundle
@@ -20,10 +21,11 @@ from captioner_jax.errors import UserError, for_people
 from captioner_jax.fetching import Address
 from captioner_jax.files import write_whole
 from captioner_jax.listing import arrivals, find
-from captioner_jax.results import lines_of, sidecar
+from captioner_jax.results import head, lines_of, open_results, sidecar
 from tests.data.making import encoded, picture
 
 ROOT = Path(__file__).parent.parent
+LETTERS = strategies.characters(exclude_categories=["Cs"])
 NAMES = ["a.png", "b c.png", 'c, "d".png', "sub/e.png", "sub/deep/f.PNG", "übung.png"]
 
 
@@ -331,6 +333,23 @@ def test_every_format_can_be_read_again(photos, captioner, capsys):
 
 
 @pytest.mark.parametrize("format", ["jsonl", "csv"])
+@given(
+    names=strategies.lists(
+        strategies.text(strategies.characters(exclude_categories=["Cs"]), min_size=1), min_size=2, unique=True
+    )
+)
+def test_what_is_kept_of_a_file_is_as_it_was_whatever_images_are_called(format, names, tmp_path_factory):
+    file = tmp_path_factory.mktemp("names") / "captions"
+    lines = [lines_of(Address(name), [Caption('a "dog",\r a cat', -1.0, -2.0)], format) for name in names]
+    write_whole(file, head(format) + "".join(lines))
+    kept = open_results(file, format, resume=True, force=False)
+    with kept.file as rest:
+        rest.write(lines[-1])
+    assert kept.images == {*names[:-1]}
+    assert file.read_bytes().decode() == head(format) + "".join(lines)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
 @pytest.mark.parametrize("lost", [1, 30, 200])
 def test_what_was_cut_short_goes_on(format, lost, photos, captioner, tmp_path):
     out = tmp_path / "captions"
@@ -490,6 +509,22 @@ def test_a_full_disk_ends_files_beside_images(photos, captioner, monkeypatch, ca
     assert run(photos, "--write-sidecars") == 1
     assert f"error: {photos / 'b c.txt'}: No space left on device" in capsys.readouterr().err
     assert captioner.asked == ["a.png", "b c.png"]
+
+
+def test_a_full_disk_ends_descriptions(photos, captioner, monkeypatch, capsys):
+    def copy(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr("captioner_jax.metadata.shutil.copy2", copy)
+    assert run(photos, "--write-descriptions") == 1
+    assert f"error: {photos / 'a.png'}: No space left on device" in capsys.readouterr().err
+    assert captioner.asked == ["a.png"]
+
+
+def test_the_output_is_no_file_beside_an_image(photos, captioner, capsys):
+    assert run(photos / "a.png", "--output", photos / "a.txt", "--write-sidecars", "--force") == 1
+    assert "a.txt is what all captions are written to" in capsys.readouterr().err
+    assert (photos / "a.txt").read_text().startswith(f"{photos / 'a.png'}: a picture of a.png")
 
 
 def refusing(file, number):

@@ -1,5 +1,6 @@
 """Several captioners scored as one: laws of the mixture."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -33,17 +34,27 @@ def test_the_same_captioner_several_times_loses_and_writes_as_it_does_alone(batc
     one = together([captioner], beams=3)
     several = together([captioner] * count, beams=3)
     np.testing.assert_allclose(several.loss_sums(several.known, seen_by(several, batch)), alone, rtol=1e-5)
-    expected, written = (its.write(its.known, seen_by(its, batch).images).tokens for its in (one, several))
+    expected, written = (its.write(its.known, seen_by(its, batch)).tokens for its in (one, several))
     np.testing.assert_array_equal(written, expected)
 
 
 def test_consensus_chooses_one_of_the_beams_captions(batch):
     captioners = [untrained(seed=1), untrained(seed=2)]
     beam, chosen = together(captioners, beams=8), together(captioners, beams=8, consensus=30)
-    found, best = (its.write(its.known, seen_by(its, batch).images).tokens for its in (beam, chosen))
+    found, best = (its.write(its.known, seen_by(its, batch)).tokens for its in (beam, chosen))
     assert best.shape[1] == 1
     assert (found == best).all(-1).any(-1).all()
     assert not np.array_equal(best[:, 0], found[:, 0])
+
+
+def test_what_is_drawn_for_an_image_is_so_wherever_in_a_batch_it_stands(batch):
+    one = together([untrained()], beams=8, consensus=4)
+    turned = jax.tree.map(lambda x: np.asarray(x)[::-1], batch)
+    found, again = (np.asarray(one.write(one.known, seen_by(one, its)).tokens) for its in (batch, turned))
+    np.testing.assert_array_equal(found, again[::-1])
+    alike = batch._replace(images=np.stack([batch.images[0]] * len(batch.images)), numbers=np.zeros_like(batch.numbers))
+    same = np.asarray(one.write(one.known, seen_by(one, alike)).tokens)
+    assert (same == same[:1]).all()
 
 
 def test_the_loss_of_two_is_that_of_the_mean_of_their_probabilities(batch):

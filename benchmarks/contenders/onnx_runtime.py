@@ -17,7 +17,7 @@ def prepare(task: Task) -> Callable[[], object]:
     net = torch.nn.Sequential(*list(torchvision.models.resnet50().eval().children())[:-2])
     images = torch.zeros(task.images, 3, SIDE, SIDE)
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file = str(Path(folder) / "resnet50.onnx")

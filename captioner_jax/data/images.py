@@ -5,11 +5,15 @@ import dataclasses
 import io
 import warnings
 from collections.abc import Iterator
+from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
+from annotated_types import Gt
 from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageOps
+
+from captioner_jax.config import Positive
 
 # Pillow warns at half the size that it refuses, and of odd EXIF data: here once, since what silences a block silences
 # other threads, too. Whoever wants to be warned is heard first.
@@ -22,6 +26,9 @@ MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
 
+Wide = Annotated[float, Gt(0)]
+
+
 class ImageError(ValueError):
     """An image that cannot be used, and why."""
 
@@ -30,9 +37,9 @@ class ImageError(ValueError):
 class Preprocessing:
     """What happens to an image between its file and the model; it travels with the weights."""
 
-    image_size: int
+    image_size: Positive
     mean: tuple[float, float, float] = MEAN
-    deviation: tuple[float, float, float] = DEVIATION
+    deviation: tuple[Wide, Wide, Wide] = DEVIATION
 
 
 def open_image(data: bytes, smallest: int) -> Image.Image:

@@ -101,31 +101,36 @@ class ToBatch:
         if image in self.named:
             return
         self.named.add(image)
-        name = self.source[image].name
-        if self.config.on_error == "stop":
-            raise UserError(f"{name}: {error}; --data.on-error skip trains on without it") from error
-        log.warning("%s: %s", name, error)
+        tell_of(self.source[image].name, error, self.config)
 
 
 class FirstCaptions:
     """An example becomes a row of an evaluation batch: its first G captions, its image as `sample.py` sees it."""
 
-    def __init__(self, views: Views, length: int, tokenizer: Tokenizer, captions: int):
+    def __init__(self, views: Views, config: DataConfig, tokenizer: Tokenizer, captions: int):
         self.views = views
-        self.length = length
+        self.config = config
         self.tokenizer = tokenizer
         self.captions = captions
 
     def __call__(self, i: int, example: Example) -> Batch:
-        row = unusable(self.views, self.captions, self.length)
+        """Raises UserError for a damaged image where the configuration says to stop."""
+        row = unusable(self.views, self.captions, self.config.max_length)
         try:
             view = self.views.evaluation(i, example)
         except ImageError as error:
-            log.warning("%s: %s", example.name, error)
+            tell_of(example.name, error, self.config)
             return row
         for number, caption in enumerate(example.captions[: self.captions]):
-            row.tokens[number] = self.tokenizer.encode(caption, self.length)
+            row.tokens[number] = self.tokenizer.encode(caption, self.config.max_length)
         return Batch(view, row.tokens, np.asarray(True), np.asarray(i, np.int32))
+
+
+def tell_of(name: str, error: ImageError, config: DataConfig) -> None:
+    """Of an image of no use. Raises UserError where the configuration says to stop."""
+    if config.on_error == "stop":
+        raise UserError(f"{name}: {error}; --data.on-error skip goes on without it") from error
+    log.warning("%s: %s", name, error)
 
 
 def unusable(views: Views, captions: int, length: int) -> Batch:
@@ -192,16 +197,17 @@ def evaluation_batches(
     batch_size: int,
     images: int | None = None,
     views: Views | None = None,
+    captions: int | None = None,
 ) -> Iterator[tuple[list[Example], Batch]]:
-    """The first `images` of a split (or all) in order, with as many captions as the first has.
+    """The first `images` of a split (or all) in order, each with its first `captions`; None: as many as the first has.
 
     Images are as `views` shows them; without it, pixels. With each batch come its examples, as many as it has rows that
     are not filling. Raises UserError where one has no captions.
     """
     count = len(source) if images is None else min(images, len(source))
-    captions = len(source[0].captions)
+    captions = len(source[0].captions) if captions is None else captions
     views = views or Pixels(config)
-    row = FirstCaptions(views, config.max_length, tokenizer, captions)
+    row = FirstCaptions(views, config, tokenizer, captions)
     filling = unusable(views, captions, config.max_length)
     for start in range(0, count, batch_size):
         examples = [source[i] for i in range(start, min(start + batch_size, count))]

@@ -68,6 +68,8 @@ def read_references(path: Path) -> dict[ImageId, list[str]]:
 
 def _caption(entry: Any, path: Path, number: int) -> tuple[ImageId, str]:
     match entry:
+        case {"image_id": bool()}:
+            pass
         case {"image_id": int() | str() as image, "caption": str() as caption}:
             return image, caption
     raise UserError(f'{path} entry {number}: wanted "image_id" (a number or a text) and the text "caption"')

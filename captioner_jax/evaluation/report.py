@@ -58,7 +58,7 @@ class Report:
             for name, value in self.others.items()
         ]
         rows += [
-            f"{ABOUT[name]:<26} {value:g}" if isinstance(value, int) else f"{ABOUT[name]:<26} {value:.3f}"
+            f"{ABOUT[name]:<26} {value}" if isinstance(value, int) else f"{ABOUT[name]:<26} {value:.3f}"
             for name, value in self.diagnostics._asdict().items()
             if value is not None
         ]
@@ -79,10 +79,11 @@ def make_report(
     training: Iterable[str] | None = None,
     truncated: Sequence[bool] | None = None,
     searched: str = "unknown",
+    split: str = "unknown",
 ) -> Report:
     """Of one caption an image and its references; `training` are captions it may have learned by heart.
 
-    `searched` says how they were written, for the signature.
+    `searched` says how they were written, and `split` of which images, for the signature.
     """
     # The official tool cuts words once more for BLEU and CIDEr-D, at every blank.
     candidates, known = _cut(ptb.words, captions, references)
@@ -100,16 +101,17 @@ def make_report(
         scores=scores,
         others={"cider": plain} | java.scores(*_joined(candidates, known)),
         diagnostics=diagnose(candidates, learned, truncated),
-        signature=signature(references, searched),
+        signature=signature(references, searched, split),
     )
 
 
-def signature(references: Sequence[Sequence[str]], searched: str) -> str:
+def signature(references: Sequence[Sequence[str]], searched: str, split: str) -> str:
     """How scores were made, in a line that can be quoted with them (the idea is Post's, 2018, of SacreBLEU)."""
     counts = sorted({len(of_image) for of_image in references})
     each = str(counts[0]) if len(counts) == 1 else f"{counts[0]}-{counts[-1]}"
     return "|".join(
         [
+            f"split:{split}",
             f"images:{len(references)}",
             f"refs:{each}",
             "tok:ptb-3.4.1",

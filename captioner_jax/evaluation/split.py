@@ -51,7 +51,7 @@ def score_split(
     batch_size: int,
     sight: Callable[[Its, Any], Any],
     loss_sums: Callable[[Its, Batch], tuple[Any, Any]],
-    write: Callable[[Its, Any], Found],
+    write: Callable[[Its, Batch], Found],
     images: int | None = None,
     views: Views | None = None,
     shown: int = 0,
@@ -67,7 +67,7 @@ def score_split(
     for examples, batch in tqdm.tqdm(batches, "scoring", unit="batch", leave=False, disable=None):
         batch = batch._replace(images=sight(parameters, batch.images))
         loss, count = loss_sums(parameters, batch)
-        tokens = np.asarray(write(parameters, batch.images).tokens[:, 0])
+        tokens = np.asarray(write(parameters, batch).tokens[:, 0])
         total, words = total + float(loss), words + float(count)
         for example, ids, usable in zip(examples, tokens, batch.usable, strict=False):
             if usable:

@@ -12,7 +12,7 @@ import tyro
 
 from captioner_jax import bundle
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import DataConfig, NotNegative, Positive, checked
+from captioner_jax.config import DataConfig, Positive, Seed, checked
 from captioner_jax.data.shapes.builder import drawn
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.explain.measuring import measure, tables
@@ -29,7 +29,7 @@ class Options:
     """So many, the first of the split."""
     split: str = "test"
     """Of the shapes data set."""
-    seed: NotNegative = 0
+    seed: Seed = 0
     """Of random orders and random weights."""
 
 

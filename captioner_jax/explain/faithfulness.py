@@ -61,9 +61,11 @@ def areas_of(retelling: Retelling, maps: Float[Array, "B T S"]) -> Areas:
         return jax.lax.map(probability, counts)
 
     def both(of_word: Int[Array, ""]) -> tuple[Float[Array, " B"], Float[Array, " B"]]:
-        share = ((counts - 1) / (cells - 1))[:, None]
         deleted = curve(of_word, lambda rank, count: rank >= cells - count)
         inserted = curve(of_word, lambda rank, count: rank < count)
+        if cells == 1:  # which stays
+            return deleted[0], inserted[0]
+        share = ((counts - 1) / (cells - 1))[:, None]
         return jnp.trapezoid(deleted, share, axis=0), jnp.trapezoid(inserted, share, axis=0)
 
     deletion, insertion = jax.lax.map(both, jnp.arange(maps.shape[1]))

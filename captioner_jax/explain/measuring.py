@@ -145,7 +145,8 @@ def tables(measured: Measured) -> str:
     )
 
 
-def _table(rows: Mapping[str, Sequence[float]], form: str, *columns: str) -> str:
+def _table(rows: Mapping[str, Sequence[float | None]], form: str, *columns: str) -> str:
     head = [["map", *columns], ["---"] * (1 + len(columns))]
-    lines = [*head, *([name, *map(form.format, values)] for name, values in rows.items())]
+    told = lambda value: "none" if value is None else form.format(value)  # noqa: E731
+    lines = [*head, *([name, *map(told, values)] for name, values in rows.items())]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

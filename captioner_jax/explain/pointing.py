@@ -46,10 +46,10 @@ def cells_on(things: Iterable[Thing], grid: tuple[int, int]) -> Bool[np.ndarray,
 
 
 class Hits(NamedTuple):
-    """Shares of colour words and of shape words whose map points at what they name."""
+    """Shares of colour words and of shape words whose map points at what they name; None where there are none."""
 
-    colours: float
-    shapes: float
+    colours: float | None
+    shapes: float | None
 
 
 def hits(found: Sequence[Pointer], maps: Mapping[str, Sequence[Float[np.ndarray, "y x"]]]) -> dict[str, Hits]:
@@ -64,6 +64,7 @@ def _hit(pointer: Pointer, map_: Float[np.ndarray, "y x"]) -> float:
 
 
 def _by_kind(found: Sequence[Pointer], scores: Iterable[float]) -> Hits:
-    scores = np.array([*scores])
-    is_colour = np.array([one.is_colour for one in found])
-    return Hits(float(scores[is_colour].mean()), float(scores[~is_colour].mean()))
+    kinds: dict[bool, list[float]] = {True: [], False: []}
+    for one, score in zip(found, scores, strict=True):
+        kinds[one.is_colour].append(score)
+    return Hits(*(float(np.mean(its)) if its else None for its in kinds.values()))

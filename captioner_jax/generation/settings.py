@@ -55,14 +55,14 @@ class Generation:
     beam: Positive = 5
     """K, the width of the search; 1 is greedy."""
     num_captions: Positive = 1
-    """Different captions an image, the best first."""
+    """Different captions an image, the best first; fewer where the search, or what is drawn, has no more."""
     length_penalty: Literal["power", "gnmt"] = "power"
     """What log-probabilities are divided by: length^alpha, or ((5 + length) / 6)^alpha."""
-    length_alpha: Annotated[float, Ge(0)] = 0.7
+    length_alpha: Annotated[float, Ge(0), Le(10)] = 0.7
     """Alpha: 0 favours short captions; 1, with power, ranks by the mean log-probability of a word."""
     groups: Positive = 1
     """Groups of beams that are kept from each other's words: captions that differ more."""
-    diversity: Annotated[float, Ge(0)] = 0.5
+    diversity: Annotated[float, Ge(0), Le(1000)] = 0.5
     """With groups, what a word costs for each beam that has just taken it."""
     consensus: NotNegative = 0
     """So many captions are drawn at random, and of the beam's that is the best which is most like them; 0: none are,

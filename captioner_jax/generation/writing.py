@@ -65,4 +65,7 @@ def make_asked_writer(captioners: Sequence[Untrained], search: Search) -> Callab
 
 def image_keys(seed: int, numbers: UInt32[ArrayLike, " B"]) -> Key[Array, " B"]:
     """A key of each image's own, by its number: it draws the same captions wherever in a list the image stands."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.asarray(numbers))
+    key = jax.random.key(seed % 2**32)  # of which JAX takes no more
+    if seed >= 2**32:
+        key = jax.random.fold_in(key, seed // 2**32)
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(numbers))

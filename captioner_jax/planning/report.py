@@ -18,7 +18,8 @@ LIMITS = """\
 ms a step, and what follows from it, is what the chips' peaks allow: real steps are slower, and how much has not been
 measured. Images that come too slowly, evaluations, checkpoints and compilation are not in it."""
 BY_PARTS = """\
-With train.remat what is done for each part of the logits is counted once: FLOPs, bytes and time are too few."""
+With train.remat what is done for each part of the logits is counted once: FLOPs, bytes and time are too few. What is
+computed again counts as use in MFU."""
 AGAIN = """\
 With train.accumulate the optimizer's FLOPs are counted once for each part of a batch: FLOPs and time are too many."""
 MIB = 2.0**20
@@ -124,7 +125,7 @@ def cells(row: Row, images: int) -> tuple[str, ...]:
         f"{images / roofline.seconds:,.0f}",
         f"{roofline.utilisation:.0%}",
         f"{hours:.2f}",
-        f"{hours * row.chips:.1f}",
+        f"{hours * len(row.slice.devices):.1f}",  # of all that are paid for
     )
 
 

@@ -1,6 +1,7 @@
 """Files of published weights: tensors under the names that they were published by."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,7 +36,7 @@ def read_weights(where: str) -> Weights:
     """
     if where.startswith("hf://"):
         return _weights_from_hub(where)
-    path = Path(where).expanduser()
+    path = Path(os.path.expanduser(where))  # noqa: PTH111, which leaves ~NAME of nobody as it is
     if not path.is_dir():
         card = _preprocessor(path.parent) if path.name in WEIGHTS else None  # of others nobody knows whose it is
         return Weights(*_contents(path), str(path), card)

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
-from captioner_jax.errors import UserError
+from captioner_jax.errors import FORBIDDEN, FULL, OutageError, UserError
 from captioner_jax.files import sha256
 
-_ADDRESS = re.compile(r"hf://(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[\w.-]+))?(/(?P<file>[^@]+))?", re.ASCII)
+_REVISION = r"(?P<revision>(refs/(pr|convert)/)?[\w.-]+)"
+_ADDRESS = re.compile(rf"hf://(?P<repository>[\w.-]+/[\w.-]+)(@{_REVISION})?(/(?P<file>[^@]+))?", re.ASCII)
 
 
 class Address(NamedTuple):
@@ -41,7 +42,8 @@ def fetch(address: str, weights: Sequence[str], cards: Sequence[str]) -> Fetched
     """The file that is named, or the first of `weights` that the repository has; and those of `cards` that it has.
 
     Nothing else is downloaded. The SHA-256 of the weights is compared with the hub's; without a network, what an
-    earlier run left in the cache is taken. Raises UserError where they are not to be had, each time for its reason.
+    earlier run left in the cache is taken. Raises UserError where they are not to be had, each time for its reason: an
+    OutageError where they may be later.
     """
     wanted = parse(address)
     hub = HfApi()
@@ -59,7 +61,8 @@ def fetch(address: str, weights: Sequence[str], cards: Sequence[str]) -> Fetched
     except errors.RevisionNotFoundError as error:
         raise UserError(f"{address}: the repository has no revision {wanted.revision}") from error
     except (errors.HTTPError, OSError) as error:
-        raise UserError(f"{address}: {_first_line(error)}. What came so far is kept: try again") from error
+        kind = UserError if isinstance(error, OSError) and error.errno in FULL + FORBIDDEN else OutageError
+        raise kind(f"{address}: {_first_line(error)}. What came so far is kept: try again") from error
     except ValueError as error:  # a name of a repository or a file that the hub does not allow
         raise UserError(f"{address}: {_first_line(error)}") from error
 
@@ -98,7 +101,7 @@ def _in_cache(wanted: Address, weights: Sequence[str]) -> Fetched:
         file = try_to_load_from_cache(wanted.repository, name, revision=wanted.revision)
         if isinstance(file, str):
             return _fetched(wanted, name, Path(file))
-    raise UserError(
+    raise OutageError(
         f"hf://{wanted.repository}: the hub cannot be reached, and the cache has no {' and no '.join(weights)} of it"
     )
 

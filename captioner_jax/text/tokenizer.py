@@ -63,7 +63,7 @@ class Tokenizer:
             spaces = [decoders.Replace(tokenizers.Regex(apart), " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
             other.decoder = decoders.Sequence([*brackets, *spaces])
         else:
-            strip = decoders.Replace(tokenizers.Regex(r"^\s+|\s+$"), "")
+            strip = decoders.Replace(tokenizers.Regex(r"\A\s+|\s+\z"), "")
             other.decoder = decoders.Sequence([decoders.ByteLevel(), strip])
         return other.to_str(pretty=True)
 

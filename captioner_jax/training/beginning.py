@@ -136,6 +136,7 @@ def _check(config: Config) -> None:
         raise UserError("model.encoder.weights: those of train.start would be taken; name one of the two")
     if encoder.kind == "convnet" and encoder.weights is not None:
         raise UserError("model.encoder.weights: no weights are published for convnet; name a --model.encoder.kind")
+    _check_kind(encoder)
     if encoder.kind == "convnet" and config.train.encoder_layer_decay < 1:
         raise UserError("train.encoder_layer_decay: it is for the stages of a classic encoder, not for convnet")
     if random and frozen:
@@ -162,6 +163,18 @@ def _check(config: Config) -> None:
         and (data.crop < 1 or data.flip or data.jitter or data.randaugment)
     ):
         raise UserError("data.crop, flip, jitter and randaugment are for the second view on: ask for more --data.views")
+
+
+def _check_kind(encoder: EncoderConfig) -> None:
+    """Raises UserError for settings that this kind of encoder has no use for."""
+    is_for = {
+        "ends_after": encoder.kind != "convnet",
+        "resnet_version": encoder.kind in ("resnet50", "resnet101", "resnet152"),
+        "batch_norm": _has_batch_norm(encoder),
+    }
+    for name, is_of_use in is_for.items():
+        if not is_of_use and getattr(encoder, name) != getattr(EncoderConfig(), name):
+            raise UserError(f"model.encoder.{name}: it is not for {encoder.kind}: leave it out")
 
 
 def _check_rewards(config: Config) -> None:
@@ -195,9 +208,12 @@ def _check_stages(encoder: EncoderConfig, frozen: bool, random: bool) -> None:
         raise UserError("model.encoder.batch_norm: stages that are frozen (frozen_stages) learn no statistics")
 
 
+def _has_batch_norm(encoder: EncoderConfig) -> bool:
+    return encoder.kind.startswith(("resnet", "densenet")) or encoder.kind.endswith("_bn")
+
+
 def _keeps_statistics(encoder: EncoderConfig) -> bool:
-    has_batch_norm = encoder.kind.startswith(("resnet", "densenet")) or encoder.kind.endswith("_bn")
-    return has_batch_norm and encoder.batch_norm == "frozen"
+    return _has_batch_norm(encoder) and encoder.batch_norm == "frozen"
 
 
 def _learning(config: Config) -> str:

@@ -40,7 +40,8 @@ class Examiner:
         self.tokenizer = tokenizer
         self.sight = make_sight(graphdef, preprocessing)
         self.loss_sums = make_evaluation_step(graphdef, preprocessing)
-        self.write = make_writer(graphdef, preprocessing, length=config.data.max_length, beams=beams)
+        write = make_writer(graphdef, preprocessing, length=config.data.max_length, beams=beams)
+        self.write = lambda parameters, batch: write(parameters, batch.images)
 
     def score(
         self,

@@ -121,7 +121,7 @@ def _cells_shape(section: str, model: ModelConfig, image_size: int) -> tuple[int
         graphdef, parameters = abstract(model, 1)
         pixels = jax.ShapeDtypeStruct((1, image_size, image_size, 3), np.float32)
         return jax.eval_shape(lambda p, x: nnx.merge(graphdef, p).see(x), parameters, pixels).shape[1:]
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{section}: {error}") from error
 
 

@@ -80,7 +80,8 @@ def make_app(captioner: Captioner, asked: Generation, name: str) -> Starlette:
         as_chosen = dataclasses.replace(asked, **dataclasses.asdict(choice))
         try:
             picture = await _picture(request)
-            said = await asyncio.get_running_loop().run_in_executor(model, told, captioner, picture, as_chosen)
+            answer = asyncio.get_running_loop().run_in_executor(model, told, captioner, picture, as_chosen)
+            said = await _while_wanted(answer, request)
         except asyncio.CancelledError as error:
             raise HTTPException(503, "the program has been ended", CLOSE) from error
         return Response(said, media_type="application/json")
@@ -98,14 +99,10 @@ def told(captioner: Captioner, picture: bytes, asked: Generation) -> bytes:
 
     An ensemble has no looks. Raises ImageError for a picture of no use, and UserError for settings that cannot be had.
     """
-    ((_, captions),) = captioner.stream([picture], asked, 1)
-    if isinstance(captions, ImageError):
-        raise captions
-    if not captions:
-        raise UserError("what is asked for leaves no caption of this picture")
-    answer: dict[str, Any] = {"captions": [caption._asdict() for caption in captions], "looks": None}
+    written = captioner.written(picture, asked)
+    answer: dict[str, Any] = {"captions": [caption._asdict() for caption in written.captions], "looks": None}
     if len(captioner.bundles) == 1:
-        explained = captioner.explain(picture, **dataclasses.asdict(asked))
+        explained = captioner.explained(written)
         answer["tokens"] = explained.tokens
         answer["probabilities"] = explained.probabilities.tolist()
         answer["looks"] = np.round(explained.looks.astype(float), 5).tolist()
@@ -140,6 +137,19 @@ async def _picture(request: Request) -> bytes:
         raise HTTPException(408, f"the picture did not arrive within {PATIENCE} seconds", CLOSE) from error
     except ClientDisconnect as error:
         raise HTTPException(400, "the picture did not arrive") from error  # which nobody hears
+
+
+async def _while_wanted(answer: asyncio.Future[bytes], request: Request) -> bytes:
+    """The answer; none where whoever asks leaves before its turn has come, so that others wait for no such one."""
+    leaving = asyncio.ensure_future(request.receive())  # after all that was sent, nothing comes but that
+    try:
+        await asyncio.wait((answer, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise HTTPException(400, "nobody waits for these captions")  # which nobody hears
+        return answer.result()
+    finally:
+        leaving.cancel()
+        answer.cancel()
 
 
 def _refuse_more(size: int) -> None:

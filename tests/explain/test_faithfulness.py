@@ -3,8 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 
+from captioner_jax.captioning import Captioner
 from captioner_jax.explain.evidence import occlusion
 from captioner_jax.explain.faithfulness import areas_of
+from captioner_jax.explain.reading import retell
+from captioner_jax.generation.writing import Untrained
+from tests.making import untrained
 
 S = 9
 
@@ -31,3 +35,14 @@ def test_an_order_reversed_exchanges_the_two(cross, retold):
     forth, back = areas_of(retelling, maps), areas_of(retelling, -maps)
     np.testing.assert_allclose(forth.deletion, back.insertion, rtol=1e-5)
     np.testing.assert_allclose(forth.insertion, back.deletion, rtol=1e-5)
+
+
+def test_of_a_single_cell_there_is_the_probability_itself():
+    captioner = Captioner(untrained(image_size=8)).bundles[0]
+    tokens = np.array([[4, 5, 2]])
+    pixels = np.zeros((1, 8, 8, 3), np.uint8)
+    retelling = retell(Untrained(captioner.graphdef, captioner.preprocessing), captioner.parameters, pixels, tokens)
+    found = areas_of(retelling, jnp.ones((1, 3, 1)))
+    expected = jnp.exp(retelling.log_p(jnp.ones((1, 1), bool)))
+    np.testing.assert_allclose(found.deletion, expected, rtol=1e-5)
+    np.testing.assert_allclose(found.insertion, expected, rtol=1e-5)

@@ -39,3 +39,8 @@ def test_hits_are_counted_by_kind_of_word_and_chance_is_the_share_of_the_cells()
     assert counted["half"] == (0.5, 0.5)
     expected = (cells_on([RED], (8, 8)).mean() + cells_on([BLUE], (8, 8)).mean()) / 2
     np.testing.assert_allclose(counted["chance"], expected)
+
+
+def test_of_words_that_are_not_there_nothing_is_told():
+    found = [one for one in pointers(["a", "red", "circle"], SCENE, (8, 8)) if one.is_colour]
+    assert hits(found, {"right": [peak(1, 1)]})["right"] == (1, None)

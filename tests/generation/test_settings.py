@@ -9,7 +9,7 @@ from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.generation.settings import Generation, make_search
-from captioner_jax.generation.writing import Untrained, make_asked_writer
+from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END
 from captioner_jax.text.tokenizer import train_bpe, train_words
@@ -137,3 +137,9 @@ def test_pairs_of_bytes_end_well_and_are_asked_for_no_words():
     for asked in ({"banned": ("dog",)}, {"must_say": ("dog",)}):
         with pytest.raises(UserError, match="takes a captioner that writes whole words"):
             make_search(Generation(**asked), tokenizer, 8)
+
+
+def test_large_seeds_draw_otherwise_than_small_ones():
+    numbers = np.zeros(1, np.uint32)
+    keys = [np.asarray(jax.random.key_data(image_keys(seed, numbers))).tolist() for seed in (5, 5 + 2**32, 5 + 2**33)]
+    assert keys[0] != keys[1] != keys[2] != keys[0]

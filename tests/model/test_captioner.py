@@ -36,6 +36,48 @@ def words():
     return jax.random.randint(jax.random.key(2), (3, T), 4, V)
 
 
+def test_the_decoder_equals_its_formulas_written_out(words):
+    """Vaswani et al. 2017 with norms before the sublayers, in NumPy and float64, all weights and biases random."""
+    captioner = Captioner(CONFIG, V, rngs=nnx.Rngs(0))
+    graphdef, state = nnx.split(captioner)
+    rng = np.random.default_rng(0)
+    parameters = jax.tree.map(lambda x: rng.normal(size=x.shape) / np.sqrt(x.shape[0]), nnx.to_pure_dict(state))
+    cells = rng.normal(size=(3, 2, 3, 32))
+    single = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), (parameters, cells))
+    captioner = nnx.merge(graphdef, single[0])
+    found = captioner.decoder(words, jnp.ones_like(words, bool), captioner.memory(single[1]))
+
+    def norm(x, its):
+        return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * its["scale"] + its["bias"]
+
+    def attention(x, source, its, mask):
+        q, k, v = (
+            np.stack([of @ its[w][:, n] for n in range(2)]) for of, w in ((x, "w_q"), (source, "w_k"), (source, "w_v"))
+        )
+        scores = np.where(mask, q @ k.swapaxes(-1, -2) / np.sqrt(8), -np.inf)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        heads = weights / weights.sum(-1, keepdims=True) @ v
+        return sum(heads[n] @ its["w_o"][n] for n in range(2))
+
+    def places(count, width):
+        angles = np.arange(count)[:, None] / 10000 ** (np.arange(0, width, 2) / width)
+        return np.stack([np.sin(angles), np.cos(angles)], -1).reshape(count, width)
+
+    decoder, into = parameters["decoder"], parameters["into_memory"]
+    rows, columns = places(2, 8)[:, None].repeat(3, 1), places(3, 8)[None].repeat(2, 0)
+    memory = cells @ into["kernel"] + into["bias"] + 3 * np.concatenate([rows, columns], -1)
+    memory = memory.reshape(3, 6, 16)
+    embedding = decoder["embed"]["embedding"]
+    x = embedding[np.asarray(words)] * np.sqrt(16) + places(T, 16)
+    for its in decoder["blocks"].values():
+        h = norm(x, its["norm_1"])
+        x = x + attention(h, h, its["self_attention"], np.tril(np.ones((T, T), bool)))
+        x = x + attention(norm(x, its["norm_2"]), memory, its["cross_attention"], True)
+        hidden = norm(x, its["norm_3"]) @ its["mlp"]["linear_1"]["kernel"] + its["mlp"]["linear_1"]["bias"]
+        x = x + np.maximum(hidden, 0) @ its["mlp"]["linear_2"]["kernel"] + its["mlp"]["linear_2"]["bias"]
+    np.testing.assert_allclose(found, norm(x, decoder["norm"]) @ embedding.T, rtol=1e-3, atol=1e-3)
+
+
 def test_a_word_changes_nothing_before_it(captioner, images, words):
     is_word = jnp.ones_like(words, bool)
     changed = words.at[:, 3].set((words[:, 3] - 4 + 1) % (V - 4) + 4)

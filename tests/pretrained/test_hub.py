@@ -1,5 +1,6 @@
 """Weights from the hub, with the real library and a small hub of our own on this machine."""
 
+import dataclasses
 import hashlib
 import http.server
 import json
@@ -18,11 +19,13 @@ from flax import nnx
 from captioner_jax import Captioner, bundle
 from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
-from captioner_jax.errors import UserError
+from captioner_jax.errors import OutageError, UserError
+from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.model import captioner as model_captioner
 from captioner_jax.pretrained import hub
 from captioner_jax.pretrained.files import read_weights
 from captioner_jax.text.tokenizer import train_words
+from tests.making import untrained
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = safetensors.numpy.save({"a": np.arange(3, dtype=np.float32)})
@@ -205,6 +208,8 @@ def test_without_the_library_it_is_told_how_to_get_it(monkeypatch):
         ("hf://owner/name@v1.0", ("owner/name", "v1.0", None)),
         ("hf://owner/name/a/b.pth", ("owner/name", None, "a/b.pth")),
         ("hf://o-w/n.a_m-e@main/b.pth", ("o-w/n.a_m-e", "main", "b.pth")),
+        ("hf://owner/name@refs/pr/1", ("owner/name", "refs/pr/1", None)),
+        ("hf://owner/name@refs/pr/1/a/b.pth", ("owner/name", "refs/pr/1", "a/b.pth")),
     ],
 )
 def test_addresses_are_taken_apart(address, parts):
@@ -227,3 +232,20 @@ def test_a_captioner_comes_from_the_hub(site, tmp_path):
     del site.files["weights.safetensors"]
     with pytest.raises(UserError, match=r"has no weights\.safetensors"):
         Captioner.load("hf://owner/name")
+
+
+def test_a_captioner_from_the_hub_brings_its_photographs(site, tmp_path):
+    photographs = Photographs(np.ones((30, 32), np.float16), np.full((30, 2, 9), 4, np.int32))
+    dataclasses.replace(untrained(), photographs=photographs).save(tmp_path / "captioner")
+    site.files |= {file.name: file.read_bytes() for file in (tmp_path / "captioner").iterdir()}
+    assert Captioner.load("hf://owner/name").bundles[0].photographs.seen.shape == (30, 32)
+
+
+def test_what_may_be_had_later_is_told_to_those_who_start_again(site, monkeypatch):
+    site.status = 503
+    with pytest.raises(OutageError, match="cannot be reached"):
+        read_weights("hf://owner/name")
+    site.status = 200
+    with pytest.raises(UserError) as caught:
+        read_weights("hf://owner/other")
+    assert not isinstance(caught.value, OutageError)

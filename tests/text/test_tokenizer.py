@@ -121,6 +121,7 @@ def test_others_decode_as_this_project_does(kind):
         "a dog's ball isn't red (it is blue)",
         "two men [they'd run] , a cat & 狗 {say} 'hello'",
         "i'm n't :-( (555) 555-1234",
+        " a dog \n\n runs \n",
     ]
     tokenizer = train_words(captions, 1) if kind == "words" else train_bpe(captions, 300)
     other = tokenizers.Tokenizer.from_str(tokenizer.to_json_for_others())

@@ -26,6 +26,7 @@ from captioner_jax.text.tokenizer import train_words
 from captioner_jax.training.beginning import begin
 from tests.pretrained.making import made
 
+LEARNING_NORMS = {"kind": "resnet18", "weights": "here", "batch_norm": "trained"}
 FIRST_STAGE = {"features.0.weight": (64, 3, 3, 3), "features.0.bias": (64,)}
 
 
@@ -85,18 +86,31 @@ def test_stages_that_the_file_does_not_have_learn_from_scratch(weights):
     [
         ({}, {}, {"kind": "convnet", "weights": "here"}, "no weights are published for convnet"),
         ({"encoder_layer_decay": 0.5}, {}, {"kind": "convnet"}, "not for convnet"),
+        ({}, {}, {"kind": "convnet", "ends_after": 1}, r"model\.encoder\.ends_after: it is not for convnet"),
+        ({}, {}, {"kind": "vgg11", "batch_norm": "trained"}, r"model\.encoder\.batch_norm: it is not for vgg11"),
+        ({}, {}, {"kind": "resnet18", "resnet_version": "1"}, r"encoder\.resnet_version: it is not for resnet18"),
         ({"encoder_frozen": True}, {}, {}, "a random encoder would stay so"),
         ({}, {}, {"kind": "vgg11_bn"}, "no statistics to keep"),
         ({}, {}, {"kind": "resnet18"}, "no statistics to keep"),
         ({}, {}, {"kind": "densenet121"}, "no statistics to keep"),
-        ({"encoder_frozen": True}, {}, {"weights": "here", "batch_norm": "trained"}, "learns no statistics"),
+        (
+            {"encoder_frozen": True},
+            {},
+            {"kind": "resnet18", "weights": "here", "batch_norm": "trained"},
+            "learns no statistics",
+        ),
         ({}, {"features": "here"}, {"weights": "here"}, "does not change: --train.encoder-frozen"),
         ({}, {}, {"kind": "vit_s16", "frozen_stages": 1}, "stages of resnet, vgg and densenet"),
         ({"encoder_frozen": True}, {}, {"weights": "here", "frozen_stages": 1}, "take one of these"),
         ({}, {}, {"frozen_stages": 1}, "random ones would stay so"),
         ({"objective": "self_critical"}, {}, {}, "name a --train.start"),
         ({"start": "there"}, {}, {"weights": "here"}, "name one of the two"),
-        ({}, {}, {"weights": "here", "frozen_stages": 1, "batch_norm": "trained"}, "learn no statistics"),
+        (
+            {},
+            {},
+            {"kind": "resnet18", "weights": "here", "frozen_stages": 1, "batch_norm": "trained"},
+            "learn no statistics",
+        ),
         ({}, {"views": 2}, {"weights": "here"}, "kept in a folder"),
         ({"encoder_frozen": True}, {"features": "f", "flip": True}, {"weights": "here"}, "ask for more --data.views"),
         ({}, {}, {"ends_after": 6}, "vgg11 has 5 stages and cannot end after 6"),

@@ -94,6 +94,7 @@ def test_a_sample_lies_evenly_among_the_images_that_can_be_used(config):
         ({"views": 2}, {}, {}, {}, "name both --data.crop"),
         ({"image_size": 4}, {}, {}, {}, "of 4 pixels it makes 4x4 cells, of 16 the captioner makes 2x2"),
         ({}, {}, {"image_size": 18}, {}, "model: .*does not divide"),
+        ({"image_size": 4}, {"ends_after": None}, {}, {}, "teacher: "),
     ],
 )
 def test_settings_that_cannot_be_meant_together_are_refused(config, teacher, encoder, data, train, message):

@@ -11,7 +11,7 @@ import zlib
 import numpy as np
 import pytest
 
-from captioner_jax.captioning import Caption, Captioner
+from captioner_jax.captioning import Caption, Captioner, Written
 from captioner_jax.generation.settings import Generation
 from captioner_jax.web import app
 from tests.data.making import encoded, picture
@@ -28,16 +28,16 @@ class Patient(Captioner):
     def __init__(self):
         self.bundles = ("one", "another")
         self.let = threading.Event()
-        self.now = self.most = 0
+        self.now = self.most = self.all = 0
 
-    def stream(self, pictures, asked, batch_size=1, read=None):
+    def written(self, picture, asked):
         self.now += 1
+        self.all += 1
         self.most = max(self.most, self.now)
         assert self.let.wait(30)
         time.sleep(0.01)
         self.now -= 1
-        for one in pictures:
-            yield one, [Caption("a dog", -1.0, -2.0)]
+        return Written(np.zeros((1, 8, 8, 3), np.uint8), np.zeros(3, np.int32), [], [Caption("a dog", -1.0, -2.0)])
 
 
 @pytest.fixture(scope="module")
@@ -222,3 +222,37 @@ def test_pictures_wait_for_each_other_and_the_page_for_none():
     assert patient.most == 1
     said = {"captions": [{"text": "a dog", "score": -1.0, "log_p": -2.0}], "looks": None}
     assert answers == [(200, said)] * 4
+
+
+def test_nobody_waits_for_captions_that_nobody_waits_for():
+    patient = Patient()
+    with served(patient) as port:
+        first = threading.Thread(target=send, args=(port, PNG))
+        first.start()
+        wait_until(lambda: patient.all == 1)
+        for _ in range(3):
+            with socket.create_connection(("127.0.0.1", port)) as leaver:
+                leaver.sendall(f"POST {QUERY} HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n".encode())
+                leaver.sendall(f"Content-Length: {len(PNG)}\r\n\r\n".encode() + PNG)
+                time.sleep(0.1)  # so that it has asked before it leaves
+        time.sleep(0.1)
+        patient.let.set()
+        first.join()
+        assert send(port, PNG)[0] == 200
+    assert patient.all == 2
+
+
+def test_a_picture_is_searched_once(captioner, port, monkeypatch):
+    searched = []
+    compiled = captioner._compiled
+    monkeypatch.setattr(captioner, "_compiled", lambda asked: searched.append(asked) or compiled(asked))
+    assert send(port, PNG)[0] == 200
+    assert len(searched) == 1
+
+
+def wait_until(is_so):
+    for _ in range(300):
+        if is_so():
+            return
+        time.sleep(0.01)
+    raise TimeoutError

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,37 @@ def test_what_it_cannot_do_without_is_said(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "captioner_jax.web", None)
     assert sample.main(["--serve", "--captioner", "any"]) == 1
     assert "pip install 'captioner-jax[serve]'" in capsys.readouterr().err
+
+
+BUSY = """
+import sys, time
+import sample
+from captioner_jax.captioning import Captioner
+
+written, asked = Captioner.written, []
+
+def slow(captioner, picture, settings):
+    asked.append(picture)
+    if len(asked) > 1:  # the first is to warm up
+        print("busy", flush=True)
+        time.sleep(300)
+    return written(captioner, picture, settings)
+
+Captioner.written = slow
+sys.exit(sample.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_ctrl_c_waits_for_no_caption(tmp_path):
+    untrained().save(tmp_path / "captioner")
+    command = [sys.executable, "-c", BUSY, "--serve", "--port", "0", "--captioner", str(tmp_path / "captioner")]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, cwd=ROOT, **pipes) as program, ThreadPoolExecutor(1) as sender:
+        port = int(re.search(r":(\d+)/", program.stderr.readline())[1])
+        answer = sender.submit(send, port, encoded(picture()), {})
+        assert program.stdout.readline() == "busy\n"
+        program.send_signal(signal.SIGINT)
+        program.communicate(timeout=60)
+        assert answer.result()[0] == 503
+    assert program.returncode == 0
