@@ -133,14 +133,14 @@ def train(
     False where a SIGTERM has ended it early, after a checkpoint.
     """
     settings = config.train
-    graphdef, state, preprocessing, _, teacher = beginning
+    graphdef, state, preprocessing, _, history = beginning
     state = placement.place(state)
     if checkpoints.latest is not None:
         state = placement.place(checkpoints.restore(placement.saved(state)))
     first = checkpoints.latest or 0
     tracing = Trace(config.folder / "tensorboard", settings.profile if hosts.is_first() else None)
     steps = [tracing.around(step) for step in train_steps(config, beginning, goal, placement)]
-    examiner = Examiner(config, graphdef, preprocessing, tokenizer, teacher=teacher)
+    examiner = Examiner(config, graphdef, preprocessing, tokenizer, history=history)
     learning_rate = schedule(settings, settings.learning_rate)
     batches = training_batches(
         data.train, told, config.data, settings, first=first, share=hosts.share(), views=views.get("train")
@@ -258,7 +258,7 @@ def examine(config: Config, data: DataSet) -> None:
         captioner.preprocessing,
         captioner.tokenizer,
         config.evaluation.beams,
-        captioner.training.get("teacher"),
+        {name: captioner.training[name] for name in ("start", "teacher") if name in captioner.training},
     )
     scores = examiner.score(data.test, captioner.parameters, None)
     print("the best captioner on validation images, on images never seen:")

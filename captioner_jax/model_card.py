@@ -40,7 +40,7 @@ def model_card(
     training: Mapping[str, Any],
     photographs: int,
 ) -> str:
-    """The card, in Markdown. `entries` are those of the vocabulary, `parameters` the numbers that were learnt,
+    """The card, in Markdown. `entries` are those of the vocabulary, `parameters` the numbers that it has,
     `photographs` those that it keeps."""
     size = preprocessing.image_size
     data = training.get("data", {})
@@ -65,7 +65,7 @@ Writes captions of pictures.
 
 ## Data
 
-Trained on `{name or "unknown"}` for {training.get("step", "an unknown number of")} steps{beside}.{kept}
+Trained on `{name or "unknown"}` for {_steps(training)}{_before(training)}{beside}.{_between(training)}{kept}
 
 ## Scores
 
@@ -84,6 +84,26 @@ chooses a licence that agrees with both, and names it here.
 
 {LIMITS}
 """
+
+
+def _steps(training: Mapping[str, Any]) -> str:
+    return f"{training.get('step', 'an unknown number of')} steps"
+
+
+def _before(training: Mapping[str, Any]) -> str:
+    """What it began with, and what that did."""
+    start = training.get("start")
+    if not isinstance(start, Mapping):
+        return ""
+    return f", after `{start.get('run', 'another captioner')}` for {_steps(start)}{_before(start)}"
+
+
+def _between(training: Mapping[str, Any]) -> str:
+    between = training.get("between")
+    if not isinstance(between, Mapping):
+        return ""
+    share, run = between.get("share"), between.get("run") or "another captioner"
+    return f" Its weights lie between these and those of `{run}`, of which they have a share of {share}."
 
 
 def _vocabulary(entries: int, tokenizer: str | None) -> str:

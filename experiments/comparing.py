@@ -23,6 +23,7 @@ from captioner_jax.data.source import DataSet
 from captioner_jax.data.told import Told
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.examiner import Examiner, values
 from captioner_jax.training.optimizer import make_optimizer
@@ -63,6 +64,7 @@ def compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
 
 
 def _compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
+    leave_out_absent_tpus()
     keep_compiled()
     names = " and ".join(variant.__name__ for variant in variants)
     budget = checked(tyro.cli(Budget, args=arguments, description=f"Captioner beside {names}, on drawn scenes."))

@@ -115,6 +115,16 @@ def test_the_model_card_tells_what_is_known_and_is_free_to_change(saved):
     bundle.load(directory)
 
 
+def test_the_model_card_tells_all_of_the_training(saved):
+    whole, directory = saved
+    start = {"run": "second", "step": 50, "start": {"run": "first", "step": 900}}
+    between = {"run": "second", "share": 0.7}
+    dataclasses.replace(whole, training={"step": 7, "start": start, "between": between}).save(directory)
+    told = (directory / "README.md").read_text()
+    assert "for 7 steps, after `second` for 50 steps, after `first` for 900 steps. Its weights lie" in told
+    assert "between these and those of `second`, of which they have a share of 0.7." in told
+
+
 @pytest.mark.parametrize(
     ("tokenizer", "told"), [("words", lambda n: f"{n - 4} words and 4 marks"), ("bpe", lambda n: f"{n} entries")]
 )

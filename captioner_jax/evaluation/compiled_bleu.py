@@ -12,7 +12,8 @@ def sentence_bleu_4(candidates: Int[Array, "B K T"], references: Int[Array, "B R
     \prod_{n=2}^{4} \frac{\text{correct}_n + 1}{\text{guess}_n + 1}\Big)^{1/4}$$
 
     with the counts of `evaluation.bleu.bleu_counts`. The ones keep a caption without a common 4-gram from having
-    nothing (Lin and Och 2004, "ORANGE", section 4). PAD fills what is shorter or fewer; 0 for an empty caption.
+    nothing (Lin and Och 2004, "ORANGE", section 4). PAD fills what is shorter or fewer, so that
+    an empty reference is none; 0 for an empty caption.
     """
     words, own = length(candidates), candidates.T
     in_references = counts(own[:, :, None], references.T[:, None])

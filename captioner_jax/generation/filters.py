@@ -37,7 +37,7 @@ def top_p(p: float) -> Filter:
     def nucleus(log_p: Float[Array, "B K V"]) -> Float[Array, "B K V"]:
         falling = -jnp.sort(-jax.nn.log_softmax(log_p), axis=-1)
         before = jnp.cumsum(jnp.exp(falling), axis=-1) - jnp.exp(falling)
-        least = jnp.min(jnp.where(before < p, falling, jnp.inf), axis=-1, keepdims=True)
+        least = jnp.min(jnp.where((before < p) | (p == 1), falling, jnp.inf), axis=-1, keepdims=True)  # sums round
         return _at_least(jax.nn.log_softmax(log_p), least)
 
     return nucleus

@@ -54,7 +54,7 @@ class Ahead(OnMesh):
 
 
 def phases(config: Config) -> list[Phase]:
-    """Those of a run, in order; the last one is the longest and the heaviest, or the only one."""
+    """Those of a run, in order; the last one is the heaviest, or the only one."""
     train = config.train
     before = train.steps if train.encoder_frozen else min(train.encoder_from, train.steps)
     return [phase for phase in (Phase(before, False), Phase(train.steps - before, True)) if phase.steps]

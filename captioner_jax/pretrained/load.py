@@ -158,5 +158,9 @@ def _of_preprocessor(preprocessor: dict[str, Any], origin: str) -> str:
 
 def _near(told: Any, published: tuple[float, float, float]) -> bool:
     """Whether three numbers are told, and each within 0.001 of those published."""
-    is_list = isinstance(told, list) and len(told) == 3 and all(isinstance(value, int | float) for value in told)
+    is_list = (
+        isinstance(told, list)
+        and len(told) == 3
+        and all(isinstance(value, int | float) and abs(value) < 1e9 for value in told)
+    )
     return is_list and all(abs(a - b) < 1e-3 for a, b in zip(told, published, strict=True))

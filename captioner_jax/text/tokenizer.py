@@ -133,7 +133,7 @@ def train_words(captions: Iterable[str], min_count: int) -> Tokenizer:
 def train_bpe(captions: Iterable[str], vocabulary: int) -> Tokenizer:
     """Byte pairs, merged by frequency up to `vocabulary` entries (Sennrich et al. 2016, section 3.2, on bytes).
 
-    Every text is some ids, and comes back as it was: capitals, punctuation, any script.
+    Every text is some ids, and comes back as it was, but for blanks at its ends: capitals, punctuation, any script.
     """
     backend = tokenizers.Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

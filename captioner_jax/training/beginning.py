@@ -24,14 +24,15 @@ from captioner_jax.training.step import TrainState, first_state
 class Beginning(NamedTuple):
     """The model's structure, its first state, what images must go through for it, and where its encoder is from.
 
-    `teacher` is the kind of encoder that it learns beside, or that what it starts from did.
+    `history` is to be told with the captioner: the kind of its `teacher`, or that of what it starts from; and `run` and
+    `step` of that `start`, with the same of what that started from.
     """
 
     graphdef: nnx.GraphDef[Captioner]
     state: TrainState
     preprocessing: Preprocessing
     encoder: str
-    teacher: str | None = None
+    history: dict[str, Any]
 
 
 def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Beginning:
@@ -58,7 +59,7 @@ def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Begin
         parameters = _with_random(shapes | {"encoder": published}, config, vocabulary)
     mean, deviation = NORMALISATIONS[normalisation]
     preprocessing = Preprocessing(size, mean, deviation)
-    return Beginning(graphdef, _first_state(config, parameters), preprocessing, about, _teacher(config, start))
+    return Beginning(graphdef, _first_state(config, parameters), preprocessing, about, _history(config, start))
 
 
 def _check_sizes(graphdef: nnx.GraphDef[Captioner], shapes: dict[str, Any], size: int) -> None:
@@ -109,13 +110,18 @@ def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundl
     parameters = jax.tree.map(jnp.asarray, start.parameters)
     how = _learning(config)
     about = f"{config.model.encoder.kind} as {config.train.start} has it, {how}"
-    return Beginning(graphdef, _first_state(config, parameters), start.preprocessing, about, _teacher(config, start))
+    return Beginning(graphdef, _first_state(config, parameters), start.preprocessing, about, _history(config, start))
 
 
-def _teacher(config: Config, start: Bundle | None) -> str | None:
+def _history(config: Config, start: Bundle | None) -> dict[str, Any]:
+    history: dict[str, Any] = {}
+    if start is not None:
+        before = start.training
+        history["start"] = {name: before[name] for name in ("run", "step", "start") if name in before}
+        history |= {name: before[name] for name in ("teacher",) if name in before}
     if config.teacher.is_there:
-        return config.teacher.encoder.kind
-    return None if start is None else start.training.get("teacher")
+        history["teacher"] = config.teacher.encoder.kind
+    return history
 
 
 def _first_state(config: Config, parameters: dict[Any, Any]) -> TrainState:

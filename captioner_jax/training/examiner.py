@@ -31,11 +31,11 @@ class Examiner:
         preprocessing: Preprocessing,
         tokenizer: Tokenizer,
         beams: int = 1,
-        teacher: str | None = None,
+        history: Mapping[str, Any] | None = None,
     ):
-        """`teacher` is the kind of encoder that the captioner learnt beside, to be told with it."""
+        """`history` is to be told with the captioner (`Beginning`)."""
         self.config = config
-        self.teacher = teacher
+        self.history = history or {}
         self.preprocessing = preprocessing
         self.tokenizer = tokenizer
         self.sight = make_sight(graphdef, preprocessing)
@@ -75,9 +75,7 @@ class Examiner:
         data = dataclasses.asdict(dataclasses.replace(self.config.data, tokenizer=tokenizer, **places))
         if self.config.train.start is not None:  # whose words these are
             del data["min_count"], data["vocabulary"]
-        training: dict[str, Any] = {"run": self.config.name, "step": step, "data": data}
-        if self.teacher is not None:
-            training["teacher"] = self.teacher
+        training = {"run": self.config.name, "step": step, "data": data, **self.history}
         encoder = dataclasses.replace(self.config.model.encoder, weights=None)
         Bundle(
             model=dataclasses.replace(self.config.model, encoder=encoder),

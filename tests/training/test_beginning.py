@@ -158,13 +158,15 @@ def test_a_start_gives_its_weights_and_may_learn_otherwise():
     beginning = begin(config({"start": "there"}, **other), 9, start)
     jax.tree.map(np.testing.assert_array_equal, beginning.state.parameters, start.parameters)
     assert beginning.encoder == "resnet18 as there has it, learning above its first 1 stages"
-    assert beginning.teacher is None
+    assert beginning.history == {"start": {}}
 
 
-def test_who_starts_from_one_with_a_teacher_tells_of_it():
+def test_who_starts_from_another_tells_of_it_and_of_its_teacher():
     start = kept(config(kind="resnet18", ends_after=2, batch_norm="trained"))
-    start = dataclasses.replace(start, training={"teacher": "densenet169"})
-    assert begin(config({"start": "there"}, kind="resnet18", ends_after=2), 9, start).teacher == "densenet169"
+    before = {"run": "second", "step": 5, "start": {"run": "first", "step": 9}}
+    start = dataclasses.replace(start, training=before | {"teacher": "densenet169", "data": {"source": "shapes"}})
+    history = begin(config({"start": "there"}, kind="resnet18", ends_after=2), 9, start).history
+    assert history == {"teacher": "densenet169", "start": before}
 
 
 @pytest.mark.parametrize(
