@@ -237,6 +237,6 @@ def photographs_of(bundles: Sequence[Bundle], count: int) -> list[Photographs]:
 def check_alike(bundles: Sequence[Bundle]) -> None:
     """Raises UserError where captioners cannot write together: of unlike vocabularies or sizes of image."""
     if len({one.tokenizer.to_json() for one in bundles}) > 1:
-        raise UserError("captioners that go together need one vocabulary: train them on the same data set")
+        raise UserError("captioners that go together need the same vocabulary: train them on the same data set")
     if len({one.preprocessing.image_size for one in bundles}) > 1:
         raise UserError("captioners that go together need images of the same size")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from captioner_jax.captioning import Caption, Captioner
+from captioner_jax.captioning import Caption, Captioner, Written
 from captioner_jax.web import app
 from tests.data.making import encoded, picture
 from tests.making import untrained
@@ -39,9 +39,9 @@ class Markup(Captioner):
     def __init__(self):
         self.bundles = ("one", "another")
 
-    def stream(self, pictures, asked, batch_size=1, read=None):
-        for one in pictures:
-            yield one, [Caption("<img src=x onerror=alert(1)>", -1.0, -2.0), Caption("<b>bold</b>", -2.0, -3.0)]
+    def written(self, picture, asked):
+        said = [Caption("<img src=x onerror=alert(1)>", -1.0, -2.0), Caption("<b>bold</b>", -2.0, -3.0)]
+        return Written(np.zeros((1, 8, 8, 3), np.uint8), np.zeros(3, np.int32), [], said)
 
 
 @pytest.fixture(scope="module")
