@@ -26,7 +26,6 @@ from captioner_jax.text.tokenizer import train_words
 from captioner_jax.training.beginning import begin
 from tests.pretrained.making import made
 
-LEARNING_NORMS = {"kind": "resnet18", "weights": "here", "batch_norm": "trained"}
 FIRST_STAGE = {"features.0.weight": (64, 3, 3, 3), "features.0.bias": (64,)}
 
 
