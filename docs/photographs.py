@@ -15,7 +15,9 @@ from captioner_jax.data.images import open_image, to_square
 from captioner_jax.errors import for_people
 
 DOCS = Path(__file__).parent
-PHOTOGRAPHS = [DOCS / "photographs" / f"{name}.jpg" for name in ("boats", "mountains", "astronaut", "cat", "coffee")]
+LIKE_FLICKR8K = ("dog", "trek", "hikers", "waterfall")
+UNLIKE = ("boats", "astronaut", "cat", "coffee")
+PHOTOGRAPHS = [DOCS / "photographs" / f"{name}.jpg" for name in (*LIKE_FLICKR8K, *UNLIKE)]
 BEAMS, SIDE = 5, 384
 
 
@@ -26,7 +28,7 @@ def main(arguments: list[str]) -> int:
     squares = [Image.fromarray(to_square(open_image(file.read_bytes(), SIDE), SIDE)) for file in PHOTOGRAPHS]
     captions = captioner.caption(PHOTOGRAPHS, beam=BEAMS)
     page = rows(
-        [Captioned(*one) for one in zip(squares, captions, strict=True)], len(squares), Image.Resampling.LANCZOS
+        [Captioned(*one) for one in zip(squares, captions, strict=True)], len(UNLIKE), Image.Resampling.LANCZOS
     )
     page.save(DOCS / "photographs.png", optimize=True)
     for file, caption in zip(PHOTOGRAPHS, captions, strict=True):
