@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from captioner_jax.bundle import Bundle, abstract
-from captioner_jax.config import Config, EncoderConfig, SelfCriticalConfig
+from captioner_jax.config import Config, EncoderConfig, SelfCriticalConfig, TrainConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
@@ -151,6 +151,8 @@ def _check(config: Config) -> None:
         )
     if random and _keeps_statistics(encoder):
         raise UserError("a random encoder has no statistics to keep: --model.encoder.batch-norm trained")
+    if frozen:
+        _check_frozen(config.train)
     if frozen and encoder.batch_norm == "trained":
         raise UserError("model.encoder.batch_norm: one that is frozen (train.encoder_frozen) learns no statistics")
     if encoder.frozen_stages:
@@ -169,6 +171,13 @@ def _check(config: Config) -> None:
         and (data.crop < 1 or data.flip or data.jitter or data.randaugment)
     ):
         raise UserError("data.crop, flip, jitter and randaugment are for the second view on: ask for more --data.views")
+
+
+def _check_frozen(train: TrainConfig) -> None:
+    """Raises UserError for settings of how an encoder learns, where it does not."""
+    for name in ("encoder_from", "encoder_learning_rate", "encoder_layer_decay"):
+        if getattr(train, name) != getattr(TrainConfig(), name):
+            raise UserError(f"train.{name}: it is for an encoder that learns, and train.encoder_frozen says it does not")
 
 
 def _check_kind(encoder: EncoderConfig) -> None:

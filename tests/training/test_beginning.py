@@ -89,6 +89,13 @@ def test_stages_that_the_file_does_not_have_learn_from_scratch(weights):
         ({}, {}, {"kind": "vgg11", "batch_norm": "trained"}, r"model\.encoder\.batch_norm: it is not for vgg11"),
         ({}, {}, {"kind": "resnet18", "resnet_version": "1"}, r"encoder\.resnet_version: it is not for resnet18"),
         ({"encoder_frozen": True}, {}, {}, "a random encoder would stay so"),
+        ({"encoder_frozen": True, "encoder_from": 1}, {}, {"weights": "here"}, r"train\.encoder_from: .* that learns"),
+        (
+            {"encoder_frozen": True, "encoder_learning_rate": 1e-4},
+            {},
+            {"weights": "here"},
+            r"train\.encoder_learning_rate: .* that learns",
+        ),
         ({}, {}, {"kind": "vgg11_bn"}, "no statistics to keep"),
         ({}, {}, {"kind": "resnet18"}, "no statistics to keep"),
         ({}, {}, {"kind": "densenet121"}, "no statistics to keep"),
