@@ -102,6 +102,8 @@ def test_features_are_computed_once(config):
         ({"views_seed": 1}, "views_seed"),
         ({"crop": 0.7}, "crop"),
         ({"jitter": 0.1}, "jitter"),
+        ({"flip": False}, "flip"),
+        ({"randaugment": 5.0}, "randaugment"),
     ],
 )
 def test_features_of_something_else_are_refused(config, change, what):

@@ -41,3 +41,9 @@ def _places(of_place):
 def test_the_shards_that_meet_change_with_the_epoch():
     order = ShardByShard(SHARDS, 2, 0)
     assert len({frozenset(SHARDS[image] for image in epoch(order, number)[:10]) for number in range(8)}) > 2
+
+
+@pytest.mark.parametrize("order", [lambda seed: mixed(50, seed), lambda seed: ShardByShard(SHARDS[:50], 2, seed)])
+def test_another_seed_is_another_order(order):
+    one, other = ([int(order(seed)[i]) for i in range(50)] for seed in (0, 1))
+    assert one != other

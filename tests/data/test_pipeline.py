@@ -300,3 +300,54 @@ def test_the_last_evaluation_batch_is_filled_with_nothing(folder):
     (_, whole), (examples, last) = evaluation_batches(data.train, config, tokenizer, batch_size=20)
     assert whole.images.shape == last.images.shape
     assert last.usable.tolist() == [True] * len(examples) + [False] * (20 - len(examples))
+
+
+def test_another_seed_and_another_batch_draw_other_captions():
+    captions = [tuple(f"a b {letter}" for letter in "cdefgh")] * 8
+    told = Told.of(captions, Tokenizer.train(captions, DataConfig()))
+    plans = [Plan(told, np.arange(10**5) % 8, 8, 1, (6,), seed) for seed in (0, 1)]
+    drawn = {tuple(plan.batch(number).captions[:, 0] % 6) for plan in plans for number in range(6)}
+    assert len(drawn) == 12
+
+
+def test_no_two_rows_batches_or_seeds_are_changed_alike(folder):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8))
+    for file in folder.glob("*.jpg"):
+        noise.save(file, quality=95)
+    shown = [image.tobytes() for batch in batches(folder, 6) for image in batch.images]
+    assert len(set(shown)) == 24
+    others = batches(folder, 6, train=dataclasses.replace(TRAIN, seed=2))
+    assert not {*shown} & {image.tobytes() for batch in others for image in batch.images}
+
+
+def test_one_of_several_captions_that_tells_sides_forbids_the_mirror(folder):
+    half = Image.new("RGB", (20, 20))
+    half.paste((255, 255, 255), (0, 0, 10, 20))
+    files = sorted(folder.glob("*.jpg"))
+    for file in files:
+        half.save(file)
+    lines = [{"image": file.name, "caption": caption} for file in files for caption in ("a dog", "a dog left")]
+    (folder / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = batches(folder, 20, captions_per_image=2, crop=1.0, jitter=0.0, randaugment=0.0)
+    assert not any((batch.images[:, 0, 0, 0] < 128).any() for batch in found)
+
+
+def test_what_tells_sides():
+    said = ["On the Left.", "the RIGHTMOST dog", "to its right", "a bright uprightness"]
+    told = Told.of([said], Tokenizer.train([said], DataConfig()))
+    assert told.sided.tolist() == [True, True, True, False]
+
+
+def test_evaluation_shows_each_image_under_its_own_number(folder):
+    config = DataConfig(source="folder", path=str(folder), image_size=16, max_length=6)
+    source = load(config).train
+    tokenizer = Tokenizer.train(source.captions(), config)
+    found = list(evaluation_batches(source, config, tokenizer, batch_size=7))
+    assert [int(n) for _, batch in found for n in batch.numbers[batch.usable]] == list(range(len(source)))
+
+
+def test_another_crop_or_folder_is_another_cache(tmp_path):
+    one, other = colour_folder(tmp_path / "one"), colour_folder(tmp_path / "other")
+    for caches, (root, crop) in enumerate([(one, 1.0), (one, 0.3), (other, 0.3)], start=1):
+        batches(root, 1, crop=crop, cache=str(tmp_path / "cache"))
+        assert len(list((tmp_path / "cache").iterdir())) == caches

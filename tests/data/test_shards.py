@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pickle
 import tarfile
 
@@ -229,3 +230,17 @@ def test_the_shard_of_each_example_is_known(tmp_path):
         write(tmp_path / f"a.tar/{shard}.tar", [m for i in range(4) for m in example(4 * shard + i)])
     for source in read(tmp_path, held_out=0.25).splits.values():
         assert source.shards() == [f"a.tar/{int(e.name[-5:]) // 4}.tar" for e in source]
+
+
+def test_a_shard_that_changed_and_is_as_large_is_listed_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr(remembered, "FOLDER", tmp_path / "kept")
+    monkeypatch.setattr(remembered, "WORTH", 0.0)
+    file = tmp_path / "s" / "0.tar"
+    write(file, [member for i in range(10) for member in example(i)])
+    before, listed = file.stat(), everything(read(file.parent))
+    file.write_bytes(file.read_bytes().replace(b"a picture", b"A Picture"))
+    os.utime(file, ns=(before.st_mtime_ns + 10**9,) * 2)
+    assert file.stat().st_size == before.st_size
+    again = everything(read(file.parent))
+    assert again != listed
+    assert all("A Picture" in captions[0] for _, captions in again.values())

@@ -118,7 +118,10 @@ def test_stages_that_the_file_does_not_have_learn_from_scratch(weights):
             "learn no statistics",
         ),
         ({}, {"views": 2}, {"weights": "here"}, "kept in a folder"),
-        ({"encoder_frozen": True}, {"features": "f", "flip": True}, {"weights": "here"}, "ask for more --data.views"),
+        *(
+            ({"encoder_frozen": True}, {"features": "f"} | change, {"weights": "here"}, "ask for more --data.views")
+            for change in ({"flip": True}, {"crop": 0.5}, {"jitter": 0.1}, {"randaugment": 2.0})
+        ),
         ({}, {}, {"ends_after": 6}, "vgg11 has 5 stages and cannot end after 6"),
         ({}, {"image_size": 20}, {"kind": "vit_s16", "ends_after": 1}, "does not divide into blocks of 16x16"),
     ],
@@ -188,3 +191,8 @@ def test_a_start_of_another_kind_is_refused(data, encoder, message):
     begin(config({"start": "there"}, normalisation="imagenet"), 9, start)
     with pytest.raises(UserError, match=message):
         begin(config({"start": "there"}, data, **encoder), 9, start)
+
+
+def test_a_start_keeps_its_pixels():
+    start = dataclasses.replace(kept(config()), preprocessing=Preprocessing(16, (0.5,) * 3, (0.25,) * 3))
+    assert begin(config({"start": "there"}), 9, start).preprocessing == start.preprocessing

@@ -190,3 +190,20 @@ def test_training_on_kept_cells_is_training_on_their_images():
         _, metrics = step(state, one._replace(images=images))
         losses.append((float(metrics.loss), float(metrics.gradient_norm)))
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-3)
+
+
+def test_statistics_are_averaged_too():
+    train = TrainConfig(steps=10, warmup=0, ema_decay=0.3)
+    before, state, _ = one_step(RESNET, train)
+    share = min(0.3, 1 / 10)  # of what was before, at the first step
+    mean = jax.tree.map(lambda old, new: share * old + (1 - share) * new, before, state.parameters)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), state.best_guess, mean)
+
+
+def test_of_an_encoder_that_does_not_learn_yet_nothing_is_remembered():
+    train = TrainConfig(steps=10, warmup=0, encoder_from=5)
+    _, state, metrics = one_step(MODEL, train, encoder_learns=False, steps=2)
+    assert metrics.norms["encoder"] == 0
+    moments = [x for path, x in jax.tree.leaves_with_path(state.optimizer) if "encoder" in jax.tree_util.keystr(path)]
+    assert moments
+    assert not any(np.asarray(x).any() for x in moments)

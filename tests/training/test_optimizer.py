@@ -160,3 +160,27 @@ def test_of_a_vision_transformer_only_hidden_matrices_are_muons():
         "encoder.positions",
     }
     assert pace[f"{attention}.bias.q"] == 0
+
+
+def test_adamw_is_as_published_on_gradients_that_are_cut_first():
+    """Loshchilov and Hutter 2019, algorithm 2, in NumPy; gradients on both sides of the clip."""
+    rng = np.random.default_rng(0)
+    p, train = (
+        rng.normal(size=(3, 4)),
+        TrainConfig(steps=10, warmup=2, learning_rate=0.1, beta_2=0.7, weight_decay=0.3, clip=0.5),
+    )
+    rates = [0.0, 0.05, 0.1, 0.1 * (1 + np.cos(np.pi / 8)) / 2]
+    optimizer, parameters = make_optimizer(train), {"kernel": jnp.asarray(p, jnp.float32)}
+    state, m, v = optimizer.init(parameters), np.zeros((3, 4)), np.zeros((3, 4))
+    for t, (rate, size) in enumerate(zip(rates, (0.1, 5.0, 0.05, 0.2), strict=True), start=1):
+        g = rng.normal(size=(3, 4)) * size
+        updates, state = optimizer.update({"kernel": jnp.asarray(g, jnp.float32)}, state, parameters)
+        g *= min(1, 0.5 / np.linalg.norm(g))
+        m, v = 0.9 * m + 0.1 * g, 0.7 * v + 0.3 * g**2
+        adam = (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.7**t)) + 1e-8)
+        np.testing.assert_allclose(updates["kernel"], -rate * (adam + 0.3 * p), rtol=1e-4, atol=1e-6)
+
+
+def test_a_warm_up_may_last_to_the_last_step():
+    rate = schedule(TrainConfig(steps=10, warmup=9), 1.0)
+    np.testing.assert_allclose([rate(step) for step in range(10)], np.arange(10) / 9, rtol=1e-6)

@@ -4,16 +4,18 @@ import os
 import pickle
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
 from captioner_jax.config import Config, DevicesConfig, ModelConfig, TrainConfig
 from captioner_jax.errors import UserError
-from captioner_jax.training.placement import make_placement
-from captioner_jax.training.sharding import Cut, partition
+from captioner_jax.training.placement import Axis, chosen, make_placement
+from captioner_jax.training.sharding import DATA, Cut, partition
 
 
 @pytest.fixture(scope="module")
@@ -108,3 +110,24 @@ def test_what_cannot_be_placed_is_said(settings, message, monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: there)
     with pytest.raises(UserError, match=message):
         make_placement(Config(**settings))
+
+
+def test_devices_that_step_by_themselves_drop_others():
+    keys = jax.vmap(lambda _: jax.random.key_data(Axis().own_key(jax.random.key(0))), axis_name=DATA)(jnp.arange(4))
+    assert len({tuple(key.tolist()) for key in keys}) == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "hosts", "message"),
+    [
+        (
+            Config(devices=DevicesConfig(model=2), train=TrainConfig(batch_size=6)),
+            [0, 0, 0, 1, 1, 1],
+            "the 3 of a host",
+        ),
+        (Config(model=ModelConfig(feed_forward=9), devices=DevicesConfig(model=2)), [0, 0], "do not divide into 2"),
+    ],
+)
+def test_what_does_not_divide_is_refused(config, hosts, message):
+    with pytest.raises(UserError, match=message):
+        chosen(config, [SimpleNamespace(process_index=host) for host in hosts])

@@ -239,3 +239,54 @@ def test_bleu_4_has_its_weight():
     )
     references = jnp.asarray(filled([[tokenizer.encode("a dog with a ball", 6)[1:].tolist()]]))
     np.testing.assert_allclose(mixed - alone, 0.5 * sentence_bleu_4(tokens, references), rtol=1e-5)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Changed(Table):
+    """factor x Table + more."""
+
+    factor: float = 1.0
+    more: float = 0.0
+
+    def __call__(self, tokens, images):
+        return self.factor * super().__call__(tokens, images) + self.more
+
+
+@pytest.mark.parametrize("how", [{}, {"baseline": "greedy"}, {"written_by": "beams"}])
+def test_what_all_captions_are_worth_alike_counts_for_nothing(captioner, how):
+    losses = []
+    for more in (0.0, 10.0):
+        loss, parameters, _ = objective_of(captioner, SelfCriticalConfig(captions=3, **how), reward=Changed(more=more))
+        losses.append(jax.jit(loss)(parameters, jax.random.key(0)))
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3, atol=1e-4)
+
+
+def test_the_greedy_caption_has_no_advantage_over_itself(captioner):
+    """A beam of one writes it."""
+    how = SelfCriticalConfig(captions=1, baseline="greedy", written_by="beams")
+    loss, parameters, _ = objective_of(captioner, how)
+    np.testing.assert_allclose(jax.jit(loss)(parameters, jax.random.key(0)), 0, atol=1e-5)
+
+
+def told_of(captioner, goal, key=0):
+    cells = captioner.see(jax.random.normal(jax.random.key(1), (2, 8, 8, 3)))
+    return told(goal, captioner, cells, batch(), jax.random.key(key))
+
+
+def test_entropy_is_rewarded_by_its_weight_and_means_are_told(captioner):
+    worth_one = Changed(factor=0.0, more=1.0)
+    plain, means = told_of(captioner, SelfCritical(worth_one, SelfCriticalConfig(captions=4), T))
+    more, _ = told_of(captioner, SelfCritical(worth_one, SelfCriticalConfig(captions=4, entropy=0.5), T))
+    np.testing.assert_allclose(means["reward"], 1, rtol=1e-6)
+    assert 0 < means["entropy"] <= T * np.log(V)
+    np.testing.assert_allclose(more - plain, -0.5 * means["entropy"], rtol=1e-4)
+
+
+def test_images_and_steps_have_draws_of_their_own(captioner):
+    goal = SelfCritical(Table(), SelfCriticalConfig(captions=32), T)
+    cells = captioner.see(jnp.zeros((2, 8, 8, 3)))  # two images alike
+    first, other = goal._written(alone(captioner.decoder, captioner.memory(cells)), jax.random.key(0))
+    assert not np.array_equal(first, other)
+    one, another = (told_of(captioner, goal, key)[1]["reward"] for key in (0, 1))
+    assert one != another

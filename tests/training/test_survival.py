@@ -205,3 +205,17 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         with pytest.raises(UserError, match=r"step 1 does not fit these settings: parameters"):
             checkpoints.restore(other)
     check_run(config, Resumption(resume=True))
+
+
+def test_a_mark_is_of_captions_and_of_words():
+    captions, words = [[["a dog"]], [["a dog", "a dog"]]], [train_words([told], 1) for told in ("a dog", "a cat dog")]
+    assert len({mark_of(*both) for both in itertools.product(captions, words)}) == 4
+
+
+def test_allowed_changes_alone_go_on_with_nothing(tmp_path):
+    config = Config(name="one", runs=str(tmp_path), train=TrainConfig(steps=1))
+    state = first_state({"weight": jnp.zeros(1)}, make_optimizer(config.train), config.train)
+    with Checkpoints(config) as checkpoints:
+        checkpoints.save(state)
+    with pytest.raises(UserError, match="--resume"):
+        check_run(config, Resumption(allow_changes=True))

@@ -1,5 +1,7 @@
 """Loss, optimizer and step."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,15 +10,26 @@ import pytest
 from flax import nnx
 
 from captioner_jax.config import EncoderConfig, ModelConfig, TrainConfig
+from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.rematerialisation import rematerialise
 from captioner_jax.text.special import END, PAD, START
+from captioner_jax.training import step as step_module
 from captioner_jax.training.loss import PART, masked_sum, sum_by_parts, token_losses
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.progress import Progress
-from captioner_jax.training.step import CrossEntropy, Metrics, first_state, make_evaluation_step, make_train_step
+from captioner_jax.training.step import (
+    Counts,
+    CrossEntropy,
+    Metrics,
+    caption_loss,
+    first_state,
+    make_evaluation_step,
+    make_train_step,
+)
 
 MODEL = ModelConfig(width=32, heads=2, feed_forward=64, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)))
 HOW = Preprocessing(16)
@@ -255,3 +268,53 @@ def test_a_gradient_as_long_as_a_spike_is_bad():
         _, state, step = begin(TrainConfig(steps=10, spike=spike))
         bad.append(bool(step(state, batch())[1].bad))
     assert bad == [False, True]
+
+
+DROPS = dataclasses.replace(MODEL, dropout=0.5)
+STILL = TrainConfig(steps=100, warmup=0, learning_rate=1e-30, weight_decay=0.0)
+"""Of a captioner that does not change, losses differ by what is dropped alone."""
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_every_step_drops_others_and_another_seed_too():
+    graphdef, state, step = begin(STILL, DROPS)
+    nothing_dropped, words = make_evaluation_step(graphdef, HOW)(state.parameters, batch())
+    losses = {float(nothing_dropped / words)}
+    for _ in range(3):
+        state, metrics = step(state, batch())
+        losses.add(float(metrics.loss))
+    _, state, step = begin(dataclasses.replace(STILL, seed=1), DROPS)
+    losses.add(float(step(state, batch())[1].loss))
+    assert len(losses) == 5
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_parts_of_a_batch_drop_others():
+    """Twice the same row, a part each: the loss is the mean of what two keys give, and these differ."""
+    alike = jax.tree.map(lambda x: x[[0, 0]], batch())
+    graphdef, state, step = begin(dataclasses.replace(STILL, accumulate=2, batch_size=2), DROPS)
+    part, captioner = jax.tree.map(lambda x: x[:1], alike), nnx.merge(graphdef, state.parameters)
+    cells, keys = cells_of(captioner, part.images, HOW), jax.random.split(jax.random.fold_in(jax.random.key(0), 0), 2)
+    one, other = (CrossEntropy()(captioner, cells, part, Counts.of(part), key)[0] for key in keys)
+    assert one != other
+    np.testing.assert_allclose(step(state, alike)[1].loss, (one + other) / 2, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_blocks_are_computed_again_where_that_is_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(step_module, "rematerialise", asked.append)
+    for remat in (False, True):
+        _, state, step = begin(TrainConfig(steps=10, remat=remat))
+        step(state, batch())
+        assert bool(asked) == remat
+
+
+def test_labels_are_smoothed_alike_where_logits_come_by_parts():
+    losses, tokens = [], jnp.asarray(batch().tokens)
+    for by_parts in (False, True):
+        captioner = Captioner(MODEL, V, rngs=nnx.Rngs(0))
+        if by_parts:
+            rematerialise(captioner)
+        losses.append(caption_loss(captioner, captioner.see(jnp.ones((4, 16, 16, 3))), tokens, 0.3)[0])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)

@@ -178,3 +178,15 @@ def test_the_steps_that_are_asked_for_are_traced(tmp_path, steps):
     events = json.loads(gzip.decompress(file.read_bytes()))["traceEvents"]
     traced = [event["args"]["step_num"] for event in events if event.get("name") == "train"]
     assert traced == [str(number) for number in range(COMPILING, min(steps, COMPILING + 2))]
+
+
+def test_a_line_tells_pace_time_left_and_damage(tmp_path, monkeypatch, capsys):
+    """A step each half second, of four images, of which one is damaged in every other step."""
+    now = [0.0]
+    monkeypatch.setattr(clock, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    with Progress(tmp_path, 0, 90, 4) as progress:
+        for i, metrics in enumerate(told(*[1.0] * 31)):
+            progress.record(metrics._replace(unusable=jnp.asarray(i % 2)))
+            now[0] += 0.5 if i < 30 else 0
+        progress.tell(1e-3)
+    assert "2.0 steps/s  8 images/s  0:30 left  15 damaged" in capsys.readouterr().out
