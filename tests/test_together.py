@@ -1,15 +1,24 @@
 """Several captioners scored as one: laws of the mixture."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
+from captioner_jax.captioning import Captioner
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.errors import UserError
+from captioner_jax.generation.consensus import by_consensus
+from captioner_jax.generation.ensemble import Ensemble
+from captioner_jax.generation.neighbours import Photographs
+from captioner_jax.generation.search import beam_search, sample_evenly
+from captioner_jax.generation.settings import Generation
+from captioner_jax.generation.writing import Untrained, image_keys
 from captioner_jax.text.special import END, PAD, START
-from captioner_jax.text.tokenizer import train_words
+from captioner_jax.text.tokenizer import train_bpe, train_words
 from captioner_jax.together import together
 from captioner_jax.training.step import make_evaluation_step
 from tests.making import untrained
@@ -86,3 +95,47 @@ def test_captioners_of_unlike_vocabularies_or_sizes_do_not_go_together():
         together([untrained(), untrained(image_size=32)], beams=1)
     with pytest.raises(UserError, match="the same vocabulary"):
         together([untrained(), untrained(tokenizer=train_words(["a cat"], 1))], beams=1)
+
+
+def test_together_they_write_no_more_words_than_each_was_trained_on(batch):
+    both = [untrained(), dataclasses.replace(untrained(seed=4), max_length=4)]
+    for pair in (both, both[::-1]):
+        one = together(pair, beams=2)
+        assert one.write(one.known, seen_by(one, batch)).tokens.shape[-1] == 4
+
+
+PAIRS = train_bpe(["a dog on the grass", "the dog on a ball"] * 3, 300)
+
+
+def with_silent_bytes():
+    """A captioner that writes pairs of bytes, and these rather than single ones."""
+    one = untrained(tokenizer=PAIRS)
+    embed = one.parameters["decoder"]["embed"]
+    embed["embedding"] = embed["embedding"].at[4 : PAIRS.most_frequent].set(0)
+    return one
+
+
+def test_consensus_weighs_words_by_the_tokenizers_frequencies(batch):
+    one = with_silent_bytes()
+    scored = together([one], beams=6, consensus=30)
+    speaker = Ensemble([Untrained(one.graphdef, one.preprocessing).voice(one.parameters, batch.images)])
+    drawn = sample_evenly(speaker, one.max_length, 30, image_keys(0, batch.numbers.astype(np.uint32)))
+    expected = by_consensus(beam_search(speaker, one.max_length, 6), drawn, None, PAIRS.most_frequent).scores.max(-1)
+    np.testing.assert_allclose(scored.write(scored.known, seen_by(scored, batch)).scores[:, 0], expected, rtol=1e-4)
+
+
+def test_captions_are_scored_as_programs_choose_them_by_draws_and_neighbours(batch):
+    rng, one = (
+        np.random.default_rng(0),
+        with_silent_bytes(train_bpe(["a dog on the grass", "the dog on a ball"] * 3, 300)),
+    )
+    beam = together([one], beams=6)
+    captions = np.resize(beam.write(beam.known, seen_by(beam, batch)).tokens, (30, 1, one.max_length)).astype(np.int16)
+    one = dataclasses.replace(one, photographs=Photographs(rng.normal(size=(30, 32)).astype(np.float16), captions))
+    scored = together([one], beams=6, consensus=30, neighbours=5)
+    found = scored.write(scored.known, seen_by(scored, batch)).scores
+    asked = Generation(beam=6, consensus=30, neighbours=5, good_ending=False)
+    write = Captioner(one)._compiled(asked)
+    expected = write([one.parameters], batch.images, image_keys(0, batch.numbers.astype(np.uint32))).scores
+    np.testing.assert_allclose(found, expected, rtol=0.02)  # a captioner folds its norms, and rounds otherwise
+    assert (np.asarray(found) > 0).all()

@@ -1,5 +1,6 @@
 """Filters against their definitions, word by word."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -42,3 +43,9 @@ def test_the_order_of_words_does_not_matter():
     order = np.random.default_rng(0).permutation(6)
     for filter in (top_k(3), top_p(0.8), min_p(0.3)):
         np.testing.assert_allclose(left(filter, P[order]), left(filter)[order], rtol=1e-5)
+
+
+def test_all_of_the_probability_is_all_words():
+    """However it rounds."""
+    log_p = jax.nn.log_softmax(3 * jax.random.normal(jax.random.key(0), (1, 20, 5000)))
+    assert jnp.isfinite(top_p(1.0)(log_p)).all()

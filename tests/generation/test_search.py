@@ -240,3 +240,43 @@ def test_an_ensemble_is_the_mean_of_probabilities(captioner, images):
     np.testing.assert_array_equal(
         beam_search(twice, T, 4).tokens, beam_search(ensemble(captioner, images), T, 4).tokens
     )
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
+def test_a_narrow_search_is_the_one_written_out(alpha):
+    """Beams are cut by their score, not only ranked by it in the end."""
+    captioner, images, length, width = make(3), jax.random.normal(jax.random.key(1), (6, 16, 16, 3)), 5, 3
+    whole = nnx.jit(lambda one, image, ids: one(image, ids, ids != PAD))
+
+    def after(image, words):
+        ids = jnp.asarray([[START, *words] + [PAD] * (length - 1 - len(words))])
+        logits = whole(captioner, image[None], ids)[0, len(words)].at[jnp.array([0, 1, 3])].set(-jnp.inf)
+        return np.asarray(jax.nn.log_softmax(logits))
+
+    found = beam_search(ensemble(captioner, images), length, width, normaliser=length_power(alpha))
+    for image, tokens, scores in zip(images, found.tokens, found.scores, strict=True):
+        beams = [((), 0.0)]
+        for _ in range(length):
+            candidates = [one for one in beams if one[0][-1:] == (END,)]
+            for words, log_p in beams:
+                if words[-1:] != (END,):
+                    p = after(image, words)
+                    candidates += [((*words, word), log_p + p[word]) for word in np.flatnonzero(np.isfinite(p))]
+            beams = sorted(candidates, key=lambda one: -one[1] / len(one[0]) ** alpha)[:width]
+        assert [tuple(int(i) for i in ids if i != PAD) for ids in tokens] == [words for words, _ in beams]
+        np.testing.assert_allclose(scores, [p / len(words) ** alpha for words, p in beams], rtol=1e-4)
+
+
+def test_one_caption_drawn_evenly_is_as_likely_as_it_should_be():
+    """Of many images alike, one each: words of one caption must not be drawn by one number."""
+    captioner, image, many = make(3), jax.random.normal(jax.random.key(1), (16, 16, 3)), 3000
+    captioner.decoder.embed.embedding[...] = captioner.decoder.embed.embedding[...] / 4
+    one = ensemble(captioner, image[None])
+    memory = jax.tree.map(lambda x: jnp.repeat(x, many, 0), one.voices[0].memory)
+    several = one._replace(voices=[one.voices[0]._replace(memory=memory)])
+    drawn = jax.jit(lambda keys: sample_evenly(several, T, 1, keys).tokens)(jax.random.split(jax.random.key(0), many))
+    captions = every_caption()
+    p = np.exp(log_probabilities(captioner, image, captions))
+    often = p * many >= 5
+    observed = np.array([(np.asarray(drawn)[:, 0] == caption).all(1).sum() for caption in captions])[often]
+    assert scipy.stats.chisquare(observed, p[often] * observed.sum() / p[often].sum()).pvalue > 1e-3

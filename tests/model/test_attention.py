@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy import special
 
 from captioner_jax.model.attention import (
     MultiHeadAttention,
@@ -91,3 +92,21 @@ def test_the_example_of_the_book_comes_out_in_fractions():
     np.testing.assert_allclose(attention_weights(q, k)[0, 0], weights, rtol=1e-6)
     read = [[2 / 3, 2 / 3], [3 / 4, 1 / 2], [2 / 5, 4 / 5]]
     np.testing.assert_allclose(attention(q, k, v)[0, 0], read, rtol=1e-6)
+
+
+def test_matrices_begin_such_that_projections_vary_as_their_inputs():
+    """With a deviation of 1 / sqrt(D), whether heads are split from the outputs or joined in the inputs."""
+    layer = MultiHeadAttention(256, 8, rngs=nnx.Rngs(0))
+    for matrix in (layer.w_q, layer.w_k, layer.w_v, layer.w_o):
+        np.testing.assert_allclose(matrix[...].std(), 1 / 16, rtol=0.02)
+
+
+def test_a_row_that_is_masked_throughout_is_even():
+    q, k = jnp.ones((1, 2, 3, 4)), random(0, 1, 2, 5, 4)
+    np.testing.assert_allclose(attention_weights(q, k, jnp.zeros((1, 1, 3, 5), bool)), 0.2, rtol=1e-6)
+
+
+def test_scores_of_half_precision_are_summed_up_in_float32():
+    q, k = (3 * jax.random.normal(jax.random.key(i), (1, 2, 5, 64), jnp.bfloat16) for i in (0, 1))
+    scores = np.einsum("bnth,bnsh->bnts", *(np.asarray(x, np.float64) for x in (q, k))) / 8
+    np.testing.assert_allclose(attention_weights(q, k), special.softmax(scores, axis=-1), rtol=1e-4)

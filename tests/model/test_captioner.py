@@ -162,3 +162,26 @@ def test_places_are_added_as_loud_as_configured():
         for scale in (1.0, 3.0)
     )
     np.testing.assert_allclose((loud - quiet)[0], 2 * grid_sinusoids(2, 3, 16).reshape(6, 16), atol=1e-5)
+
+
+def test_the_embedding_begins_such_that_logits_vary_as_states():
+    wide = Captioner(dataclasses.replace(CONFIG, width=256, heads=8), 500, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(wide.decoder.embed.embedding[...].std(), 1 / 16, rtol=0.02)
+
+
+@pytest.mark.usefixtures("shallow")
+@pytest.mark.parametrize(
+    "see",
+    [
+        lambda captioner, images: captioner.see(images, nnx.Rngs(0)),
+        lambda captioner, images: captioner.see_from(captioner.glance(images), nnx.Rngs(0)),
+    ],
+)
+def test_stages_that_learn_count_their_statistics_from_pixels_and_from_a_glance(see):
+    encoder = EncoderConfig("resnet18", ends_after=2, frozen_stages=1, batch_norm="trained")
+    captioner = Captioner(dataclasses.replace(CONFIG, encoder=encoder), V, rngs=nnx.Rngs(0))
+    see(captioner, jax.random.normal(jax.random.key(0), (2, 32, 32, 3)))
+    counted = nnx.to_pure_dict(nnx.state(captioner, nnx.BatchStat))["encoder"]
+    as_they_began = lambda tree: [bool((leaf == 0).all() or (leaf == 1).all()) for leaf in jax.tree.leaves(tree)]
+    assert all(as_they_began([counted["stem"], counted["blocks"][0]]))
+    assert not any(as_they_began(counted["blocks"][1]))

@@ -106,3 +106,34 @@ def test_sizes_that_do_not_fit_are_refused(config, message):
 def test_an_image_that_does_not_divide_is_refused():
     with pytest.raises(ValueError, match="does not divide"):
         space_to_depth(jnp.zeros((1, 9, 8, 3)), 2)
+
+
+def test_it_is_its_formulas_in_float64():
+    """Norms of groups of 16 channels, residual blocks, and what halves the grid, written out."""
+    graphdef, state = nnx.split(ConvNet(EncoderConfig("convnet", 4, (32, 48), (1, 1)), rngs=nnx.Rngs(0)))
+    rng = np.random.default_rng(0)
+    drawn = lambda leaf: rng.normal(size=leaf.shape) / np.sqrt(max(1, leaf.size // leaf.shape[-1]))
+    p = jax.tree.map(drawn, nnx.to_pure_dict(state))
+    net = nnx.merge(graphdef, jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), p))
+    relu = lambda x: np.maximum(x, 0)
+
+    def norm(x, its):
+        groups = x.reshape(len(x), -1, x.shape[-1] // 16, 16)
+        groups = (groups - groups.mean((1, 3), keepdims=True)) / np.sqrt(groups.var((1, 3), keepdims=True) + 1e-6)
+        return groups.reshape(x.shape) * its["scale"] + its["bias"]
+
+    def conv(x, its, stride=1):
+        pad = (len(its["kernel"]) - stride) // 2
+        x = np.pad(x, [(0, 0), (pad, pad), (pad, pad), (0, 0)])
+        windows = np.lib.stride_tricks.sliding_window_view(x, its["kernel"].shape[:2], (1, 2))[:, ::stride, ::stride]
+        return np.einsum("byxcuv,uvcd->byxd", windows, its["kernel"]) + its.get("bias", 0)
+
+    def residual(x, its):
+        return x + conv(relu(norm(conv(relu(norm(x, its["norm_1"])), its["conv_1"]), its["norm_2"])), its["conv_2"])
+
+    images = rng.normal(size=(2, 16, 24, 3))
+    first, halving, last = (p["layers"][i] for i in range(3))
+    x = relu(norm(residual(conv(images, p["stem"], 4), first), halving["norm"]))
+    x = x.reshape(2, 2, 2, 3, 2, 32).transpose(0, 1, 3, 2, 4, 5).reshape(2, 2, 3, 128)
+    x = relu(norm(residual(x @ halving["linear"]["kernel"] + halving["linear"]["bias"], last), p["norm"]))
+    np.testing.assert_allclose(net(jnp.asarray(images, jnp.float32)), x, rtol=1e-3, atol=1e-3)

@@ -10,6 +10,7 @@ from flax import nnx
 
 from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import KeyValue, attention, causal_mask
+from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.fusion import attention_to_both, make_block, prefix_mask
 
 CONFIG = ModelConfig(width=16, heads=2, feed_forward=32)
@@ -141,3 +142,16 @@ def test_nudged_weights_of_a_concatenation_are_those_that_are_read_by():
     watched = one.watched(x, memory, causal_mask(T), everywhere, away)
     np.testing.assert_allclose(watched.words, x + one.mlp(one.norm_2(x)), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(watched.cells, memory + one.mlp(one.norm_2(memory)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fusion", ["cross", "concat", "weighted", "sigmoid"])
+def test_with_all_dropped_blocks_add_nothing(fusion):
+    """Dropout is wherever something is added, and on what is read."""
+    config = dataclasses.replace(CONFIG, layers=1, fusion=fusion, dropout=1 - 1e-12)
+    decoder, rngs = Decoder(config, 9, rngs=nnx.Rngs(0)), nnx.Rngs(dropout=0)
+    memory, x = normal(0, 2, 5, 16), normal(1, 2, 5, 16)
+    projected, left = decoder.blocks[0].meet(memory, rngs)
+    np.testing.assert_array_equal(left, memory)
+    np.testing.assert_array_equal(decoder.blocks[0](x, projected, causal_mask(5), rngs=rngs)[0], x)
+    ids = jnp.full((2, 5), 6)
+    np.testing.assert_array_equal(decoder.read(ids, ids > 0, [projected], rngs), 0)
