@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import json
 
 import jax
@@ -17,6 +18,7 @@ from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import train_words
+from tests.making import untrained
 
 MODEL = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig("convnet", 4, (16, 32), (1, 1)))
 
@@ -195,3 +197,32 @@ def test_a_card_of_other_content_is_refused(saved, changes, message):
 def test_what_is_no_captioner_is_refused(tmp_path):
     with pytest.raises(UserError, match="is no captioner"):
         bundle.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, TOKENIZER])
+def test_a_card_without_a_checksum_of_each_is_refused(tmp_path, name):
+    untrained().save(tmp_path / "captioner")
+    file = tmp_path / "captioner" / CARD
+    card = json.loads(file.read_text())
+    del card["sha256"][name]
+    file.write_text(json.dumps(card))
+    with pytest.raises(UserError, match="no checksums"):
+        bundle.load(file.parent)
+
+
+def test_a_card_names_no_file_elsewhere(tmp_path):
+    untrained().save(tmp_path / "captioner")
+    (tmp_path / "outside").write_bytes(b"x")
+    file = tmp_path / "captioner" / CARD
+    card = json.loads(file.read_text())
+    card["sha256"]["../outside"] = hashlib.sha256(b"x").hexdigest()
+    file.write_text(json.dumps(card))
+    with pytest.raises(UserError, match="outside is damaged"):
+        bundle.load(file.parent)
+
+
+def test_nothing_is_between_captioners_that_see_otherwise():
+    one = untrained()
+    other = dataclasses.replace(one, preprocessing=dataclasses.replace(one.preprocessing, mean=(0.5, 0.5, 0.5)))
+    with pytest.raises(UserError, match="of two"):
+        bundle.between(one, other, 0.5)

@@ -9,6 +9,8 @@ from captioner_jax import bundle, evaluate, neighbours
 from captioner_jax.bundle import PHOTOGRAPHS, rounded
 from captioner_jax.captioning import Captioner
 from captioner_jax.config import DataConfig
+from captioner_jax.data.features import make_sight
+from captioner_jax.data.images import open_image, to_square
 from captioner_jax.data.load import load
 from captioner_jax.errors import UserError
 from captioner_jax.generation.neighbours import Photographs
@@ -169,3 +171,30 @@ def test_which_captioner_is_told_first(arguments, message, capsys):
 def test_without_a_captioner_it_says_so(tmp_path, capsys):
     assert neighbours.main([str(tmp_path), "--data.path", str(tmp_path)]) == 1
     assert "is no captioner" in capsys.readouterr().err
+
+
+def test_what_is_seen_of_a_photograph_is_the_mean_of_its_cells(photographs):
+    captioner, train = untrained(), load(config(photographs)).train
+    size = captioner.preprocessing.image_size
+    pixels = np.stack([to_square(open_image(one.image, size), size) for one in train])
+    cells = make_sight(captioner.graphdef, captioner.preprocessing)(captioner.parameters, pixels)
+    seen = neighbours.look(captioner, train, config(photographs), 8).seen
+    np.testing.assert_allclose(seen, np.asarray(cells).mean((1, 2)), rtol=5e-3, atol=5e-3)
+
+
+def test_at_no_moment_a_captioner_is_damaged(tmp_path, monkeypatch):
+    folder = tmp_path / "captioner"
+    untrained().save(folder)
+    some = lambda n: Photographs(np.zeros((n, 32), np.float16), np.ones((n, 1, 9), np.int16))
+    bundle.keep(folder, some(3))
+    for name in ("write_bytes_whole", "write_whole"):
+        write = getattr(bundle, name)
+
+        def watched(path, content, write=write):
+            bundle.load(folder)
+            write(path, content)
+            bundle.load(folder)
+
+        monkeypatch.setattr(bundle, name, watched)
+    bundle.keep(folder, some(4))
+    assert len(bundle.load(folder).photographs.seen) == 4

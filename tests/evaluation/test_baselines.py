@@ -21,3 +21,8 @@ def test_by_hand():
 
 def test_what_is_certain_has_none():
     assert entropies([[START, 4, END]] * 5).bigram == 0
+
+
+def test_nothing_follows_where_a_caption_was_cut():
+    """After 4 comes 5 both times; after 5 once 4, and once the end; what would come after the last 4 nobody knows."""
+    assert entropies([[START, 4, 5, 4], [START, 4, 5, END]]).bigram == pytest.approx(2 * math.log(2) / 6)

@@ -68,3 +68,11 @@ def test_two_captioners_meet_on_the_same_images():
     table = np.stack([one + 0.1, one], 1)
     (interval,) = bootstrap(table, lambda sums: (sums[:, :1] - sums[:, 1:]) / 50)
     np.testing.assert_allclose(interval, 0.1)
+
+
+def test_intervals_of_scores_are_of_the_level_asked_for():
+    captions, references = synthetic(100)
+    of_each = bleu_counts(captions, references), rouge_l(captions, references), cider_d(captions, references)
+    narrow, wide = (score_intervals(*of_each, level=level) for level in (0.5, 0.95))
+    for name in narrow:
+        assert wide[name].low < narrow[name].low < narrow[name].high < wide[name].high

@@ -7,7 +7,7 @@ import pytest
 
 from captioner_jax.evaluation.bleu import bleu_counts
 from captioner_jax.evaluation.compiled_bleu import sentence_bleu_4
-from captioner_jax.text.compiled_ngrams import filled
+from captioner_jax.text.compiled_ngrams import LONGEST, counts, filled
 from tests.evaluation.test_compiled_cider import drawn, padded, spelled
 
 SCORE = jax.jit(sentence_bleu_4)
@@ -33,3 +33,10 @@ def test_a_reference_is_perfect_and_nothing_is_worth_nothing():
     references = jnp.asarray(filled([[[1, 2, 3, 4, 5], [6, 7]]]))
     candidates = jnp.asarray([[[1, 2, 3, 4, 5], [0, 0, 0, 0, 0]]])
     np.testing.assert_allclose(SCORE(candidates, references), [[1.0, 0.0]], atol=1e-6)
+
+
+def test_as_many_words_alike_are_counted_as_a_caption_may_have():
+    alike = jnp.full((LONGEST, 1), 5)
+    assert counts(alike, alike)[0][0, 0] == LONGEST
+    with pytest.raises(ValueError, match="too long"):
+        counts(*[jnp.full((LONGEST + 1, 1), 5)] * 2)

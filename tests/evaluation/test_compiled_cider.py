@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from captioner_jax.evaluation import compiled_cider
 from captioner_jax.evaluation.cider import cider_d, document_frequencies
 from captioner_jax.evaluation.compiled_cider import CompiledCiderD
 from captioner_jax.evaluation.ngram_table import NgramTable
@@ -107,3 +108,11 @@ def test_the_table_knows_the_frequencies_of_all_ngrams():
         grams = [[tuple(map(str, caption[i : i + n])) for i in range(7 - n)] for caption in captions.tolist()]
         found = [[frequencies.counts.get(gram, 0) for gram in row] for row in grams]
         np.testing.assert_allclose(weights, np.log(400) - np.log(np.maximum(1, found)), rtol=1e-5, atol=1e-6)
+
+
+def test_norms_are_of_all_images_however_many_are_counted_at_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    references = [[rng.integers(1, 30, rng.integers(3, 9)).tolist() for _ in range(2)] for _ in range(50)]
+    whole = CompiledCiderD.of(references)
+    monkeypatch.setattr(compiled_cider, "CHUNK", 16)
+    np.testing.assert_allclose(CompiledCiderD.of(references).norms, whole.norms, rtol=1e-6)

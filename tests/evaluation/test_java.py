@@ -44,3 +44,11 @@ def test_meteor_knows_a_reference_from_other_words():
     assert alike is not None
     assert unlike is not None
     assert unlike < 0.2 < 0.9 < alike
+
+
+@pytest.mark.parametrize("program", [True, False])
+@pytest.mark.parametrize("package", [True, False])
+def test_both_are_needed(monkeypatch, program, package):
+    monkeypatch.setattr(java.shutil, "which", lambda _: "java" if program else None)
+    monkeypatch.setattr(java.importlib.util, "find_spec", lambda _: object() if package else None)
+    assert java.available() == (program and package)

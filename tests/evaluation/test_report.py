@@ -7,9 +7,9 @@ import pytest
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation import java
 from captioner_jax.evaluation.bleu import bleu, bleu_counts
-from captioner_jax.evaluation.cider import cider_d
+from captioner_jax.evaluation.cider import cider, cider_d
 from captioner_jax.evaluation.coco_files import image_id, read_references, read_results, to_references, to_results
-from captioner_jax.evaluation.report import make_report, quick_scores
+from captioner_jax.evaluation.report import make_report, quick_scores, signature
 from captioner_jax.text import ptb
 
 REFERENCES = [("A dog runs.", "The brown dog is running!"), ("Two men on a boat", "two people ride in a boat")]
@@ -97,3 +97,30 @@ def test_references_of_no_use_are_refused(tmp_path):
         read_references(tmp_path / "r.json")
     with pytest.raises(UserError, match="No such file"):
         read_references(tmp_path / "none.json")
+
+
+def test_cider_in_its_first_form_is_that_and_not_cider_d():
+    captions = ["A dog dog runs runs runs runs.", "a boat with a"]
+    references = [("A dog runs.", "The brown dog is running!"), ("Two men on a boat", "two people ride in a boat")]
+    cut = [ptb.parts(one) for one in captions], [[ptb.parts(one) for one in several] for several in references]
+    found = make_report(captions, references).others["cider"]
+    assert found == pytest.approx(cider(*cut).mean())
+    assert found != pytest.approx(cider_d(*cut).mean())
+
+
+def test_programs_in_java_get_captions_as_people_write_them(monkeypatch):
+    """But for the space within a number, which these would cut at."""
+    got = []
+    monkeypatch.setattr(java, "scores", lambda *both: got.append(both) or {"meteor": None, "spice": None})
+    make_report(["a 2 1/2 story house", "a dog"], [["the 2 1/2 story house"], ["one dog"]])
+    assert got == [(["a 2\xa01/2 story house", "a dog"], [["the 2\xa01/2 story house"], ["one dog"]])]
+
+
+def test_a_signature_tells_of_unlike_numbers_of_references():
+    assert "|refs:1-3|" in signature([["a"], ["a", "b", "c"]], "greedy", "test")
+
+
+def test_true_is_no_image(tmp_path):
+    (tmp_path / "captions.json").write_text('[{"image_id": true, "caption": "a"}]')
+    with pytest.raises(UserError, match="entry 0"):
+        read_results(tmp_path / "captions.json")

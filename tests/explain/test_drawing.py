@@ -6,7 +6,7 @@ from PIL import Image, ImageFont
 
 from captioner_jax.data.images import square_of, to_square
 from captioner_jax.explain import drawing
-from captioner_jax.explain.drawing import DARKEST, font_for, overlaid, sheet
+from captioner_jax.explain.drawing import DARKEST, GAP, TEXT, TILE, font_for, overlaid, sheet
 
 
 def photograph(width, height):
@@ -54,3 +54,17 @@ def test_letters_are_drawn_by_a_font_that_has_them(monkeypatch):
         pytest.skip("DejaVu Sans is not installed here")
     assert font_for("ein Bär läuft über die Straße", 17).getname() == has_letters
     assert font_for("a bear", 17).getname() != has_letters
+
+
+def test_each_map_stands_under_its_word_the_right_way_round(monkeypatch):
+    """Of the i-th word row i is bright; the first tile is the picture."""
+    titles = {}
+    noted = lambda self, place, text, *_, **__: titles.__setitem__(text, place)
+    monkeypatch.setattr(drawing.ImageDraw.ImageDraw, "text", noted)
+    maps = [np.eye(4)[i][:, None] * np.ones(4) for i in range(3)]
+    page = np.asarray(sheet(Image.new("RGB", (TILE, TILE), "white"), ["a", "b", "c"], maps, "-").convert("L"), float)
+    assert titles[""] == (GAP, GAP)
+    for i, word in enumerate("abc"):
+        left, top = titles[word]
+        column = page[top + TEXT : top + TEXT + TILE, left + TILE // 2]
+        assert column.reshape(4, -1).mean(1).argmax() == i

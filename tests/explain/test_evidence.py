@@ -109,3 +109,9 @@ def test_other_weights_give_other_maps(cross, photograph):
     for one, other in zip(maps, others, strict=True):
         a, b = one[0].ravel(), other[0].ravel()
         assert np.corrcoef(a, b)[0, 1] < 0.9
+
+
+def test_mean_attention_is_of_all_layers_and_heads(captioner, retold):
+    looks = retold(captioner).logits()[1]
+    maps = [np.asarray(one.cells)[:, head] for one in looks for head in range(one.cells.shape[1])]
+    np.testing.assert_allclose(mean_attention(looks), sum(maps) / len(maps), rtol=1e-5)

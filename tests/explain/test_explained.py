@@ -68,3 +68,11 @@ def test_the_branches_of_a_search_lead_to_its_caption(captioner, photograph):
 def test_what_is_drawn_has_no_tree(cross, photograph):
     with pytest.raises(UserError, match="there is no search to show"):
         cross.search_tree(photograph, top_p=0.9)
+
+
+def test_a_branch_is_its_beginning_and_one_word_more(cross, photograph):
+    branches = cross.search_tree(photograph, beam=3)
+    assert [one for one in branches if one.chosen][-1].beginning == cross.explain(photograph, beam=3).caption.text
+    for one in branches:
+        if one.token != "<end>" and one.parent >= 0:
+            assert one.beginning.split() == [*branches[one.parent].beginning.split(), one.token]

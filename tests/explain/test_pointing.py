@@ -44,3 +44,10 @@ def test_hits_are_counted_by_kind_of_word_and_chance_is_the_share_of_the_cells()
 def test_of_words_that_are_not_there_nothing_is_told():
     found = [one for one in pointers(["a", "red", "circle"], SCENE, (8, 8)) if one.is_colour]
     assert hits(found, {"right": [peak(1, 1)]})["right"] == (1, None)
+
+
+def test_cells_are_counted_from_the_top_left():
+    thing = Thing("circle", "red", "plain", "large", 0.75 * PICTURE, 0.25 * PICTURE, PICTURE / 8)
+    on = cells_on([thing], (4, 8))
+    assert on[1, 6]
+    assert not on[3, 2]

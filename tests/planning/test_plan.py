@@ -3,8 +3,10 @@
 import dataclasses
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import jaxtyping
 import pytest
 from flax import nnx
@@ -29,7 +31,7 @@ from captioner_jax.planning.ahead import Phase, compile_step, phases
 from captioner_jax.planning.chips import CHIPS
 from captioner_jax.planning.collectives import Collective
 from captioner_jax.planning.estimate import Work
-from captioner_jax.planning.program import Memory, Program, too_large
+from captioner_jax.planning.program import Memory, Program, read, too_large
 from captioner_jax.planning.report import Row, cells, details, limits, plan
 from captioner_jax.planning.slices import Slice, find_slices
 from captioner_jax.planning.vocabulary import words
@@ -38,6 +40,7 @@ from captioner_jax.training.rewards import CiderDReward
 from captioner_jax.training.self_critical import SelfCritical
 from captioner_jax.training.step import learned_by
 from tests.making import untrained
+from tests.planning import test_collectives, test_traffic
 from tests.training.test_training import MODEL
 
 SMALL = Config(
@@ -297,3 +300,59 @@ def test_what_does_not_fit_a_chip():
     config = Config(model=model, data=data, train=TrainConfig(steps=9, batch_size=4096))
     program = compile_step(config, 50_000, one.devices, encoder_learns=True)
     assert program.wanted > program.there > 15 * 2**30
+
+
+def with_model(**model):
+    return dataclasses.replace(SMALL, model=dataclasses.replace(MODEL, **model))
+
+
+def program_of(config, encoder_learns=True):
+    with jax.numpy_dtype_promotion("standard"):
+        found = compile_step(config, 12, jax.devices(), encoder_learns=encoder_learns)
+    assert isinstance(found, Program)
+    return found
+
+
+def test_an_encoder_that_stays_takes_less():
+    assert program_of(SMALL, encoder_learns=False).work.flops < 0.9 * program_of(SMALL).work.flops
+
+
+def test_stages_that_stay_take_less():
+    learns, stays = (
+        program_of(with_model(encoder=EncoderConfig("vgg11", ends_after=2, frozen_stages=n))) for n in (0, 1)
+    )
+    assert stays.work.flops < learns.work.flops
+    assert stays.memory.optimizer < learns.memory.optimizer
+
+
+def test_kept_cells_come_in_place_of_pixels():
+    kept = dataclasses.replace(SMALL, data=dataclasses.replace(SMALL.data, features="there"))
+    graphdef, shapes = abstract(MODEL, 12)
+    glance = lambda parameters, images: nnx.merge(graphdef, parameters).glance(images)
+    cells = jax.eval_shape(glance, shapes, jax.ShapeDtypeStruct((4, 16, 16, 3), jnp.float32))
+    tokens_usable_and_number = 2 * 7 * 4 + 1 + 4
+    assert program_of(kept).memory.batch == 2 * cells.size + 4 * tokens_usable_and_number
+
+
+def test_what_the_compiler_tells_is_counted_once_and_what_is_in_a_loop_as_often_as_it_goes_round():
+    whole = SimpleNamespace(
+        argument_size_in_bytes=100,
+        output_size_in_bytes=50,
+        alias_size_in_bytes=40,
+        temp_size_in_bytes=7,
+        generated_code_size_in_bytes=3,
+    )
+    compiled = lambda text: SimpleNamespace(
+        as_text=lambda: text,
+        cost_analysis=lambda: {"flops": 10.0, "optimal_seconds": 1.0},
+        memory_analysis=lambda: whole,
+    )
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    array = jax.ShapeDtypeStruct((5,), jnp.float32, sharding=here)
+    state = SimpleNamespace(parameters=array, optimizer=(), average=None, step=())
+    one = read(compiled(test_traffic.PROGRAM), state, array, 8, 3)
+    assert (one.work.flops, one.optimal_seconds) == (30, 3)
+    assert one.work.bytes == 35 * 4 + 6 * 2 + 6 * 2 + 3 * (10 + 10) * 4
+    assert one.memory == Memory(20, 0, 20, 60, 17, 3)
+    found = read(compiled(test_collectives.PROGRAM), state, array, 8, 5).work.collectives
+    assert {each.count for each in found} == {1, 5}

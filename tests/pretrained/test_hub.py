@@ -249,3 +249,11 @@ def test_what_may_be_had_later_is_told_to_those_who_start_again(site, monkeypatc
     with pytest.raises(UserError) as caught:
         read_weights("hf://owner/other")
     assert not isinstance(caught.value, OutageError)
+
+
+def test_all_is_of_the_revision_and_comes_from_the_cache_where_there_is_no_hub(site):
+    site.files |= {"model.safetensors": WEIGHTS, "preprocessor_config.json": CARD}
+    fetched = read_weights("hf://owner/name@v1")
+    assert sorted(downloaded()) == ["v1/model.safetensors", "v1/preprocessor_config.json"]
+    site.status = 503
+    assert read_weights("hf://owner/name@v1").origin == fetched.origin

@@ -128,3 +128,22 @@ def test_others_decode_as_this_project_does(kind):
     for ids in tokenizer.encode_all(captions):
         for some in (ids, ids[1:], ids[::-1], ids[:1], []):
             assert other.decode(some) == tokenizer.decode(some)
+
+
+@pytest.mark.parametrize(
+    ("caption", "again"),
+    [
+        *((one, one) for one in ("they're", "i've", "they'd", "we'll", "i'm", "it's", "isn't")),
+        ("we 'll go", "we'll go"),
+        ("a (b) [c] {d}", "a ( b ) [ c ] { d }"),
+    ],
+)
+def test_what_is_cut_off_a_word_comes_back(caption, again):
+    tokenizer = train_words([caption], 1)
+    assert tokenizer.decode(tokenizer.encode(caption, 20)) == again
+
+
+def test_words_are_in_the_order_of_their_frequency():
+    """Which a consensus weighs them by; alike in it, in that of the alphabet."""
+    tokenizer = train_words(["z z z y y x", "b b a"], 1)
+    assert [tokenizer.name(i) for i in range(len(SPECIAL_TOKENS), len(tokenizer))] == ["z", "b", "y", "a", "x"]

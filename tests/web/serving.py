@@ -26,9 +26,11 @@ def served(captioner, asked=DEFAULT):
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        yield port
-        server.should_exit = True
-        thread.join()
+        try:
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join()
 
 
 def ask(port, method="GET", path="/", body=None, **headers):

@@ -256,3 +256,9 @@ def wait_until(is_so):
             return
         time.sleep(0.01)
     raise TimeoutError
+
+
+def test_no_other_page_may_show_this_one(port):
+    _, headers, _ = ask(port)
+    policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+    assert {policy[name] for name in ("frame-ancestors", "base-uri", "form-action")} == {"'none'"}

@@ -1,5 +1,6 @@
 """`sample.py --serve`, from its first word to Ctrl-C."""
 
+import contextlib
 import re
 import signal
 import socket
@@ -156,3 +157,34 @@ def test_ctrl_c_waits_for_no_caption(tmp_path):
         program.communicate(timeout=60)
         assert answer.result()[0] == 503
     assert program.returncode == 0
+
+
+def test_more_connections_than_there_is_room_for_are_sent_away(monkeypatch):
+    monkeypatch.setattr(serving, "CONNECTIONS", 2)
+    with served(Captioner(untrained())) as port, contextlib.ExitStack() as lines:
+        for _ in range(4):
+            lines.enter_context(contextlib.closing(socket.create_connection(("127.0.0.1", port))))
+        assert ask(port)[0] == 503
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_it_listens_by_ipv6_too(told, capsys):
+    serving.serve(Captioner(untrained()), Generation(), "::1", 0)
+    err = capsys.readouterr().err
+    assert "captions at http://[::1]:" in err
+    assert "warning" not in err
+
+
+@pytest.mark.parametrize(("more", "where"), [([], ("127.0.0.1", 8000)), (["--port", "0", "--host", "::1"], ("::1", 0))])
+def test_it_listens_where_it_is_asked_to(monkeypatch, more, where):
+    class ServedError(Exception):
+        """In place of serving on and on."""
+
+    def serve(_, settings, *place):
+        raise ServedError(place)
+
+    monkeypatch.setattr(serving, "serve", serve)
+    monkeypatch.setattr(sample.Captioner, "load", lambda *_: Captioner(untrained()))
+    with pytest.raises(ServedError) as ended:
+        sample.main(["--serve", *more])
+    assert ended.value.args == (where,)
