@@ -222,7 +222,7 @@ def weights(tmp_path):
 def test_a_teacher_is_needed_only_to_learn_from(folder, tmp_path, weights, capsys):
     teacher = ["--teacher.encoder.kind", "vgg11", "--teacher.encoder.ends-after", "1", "--teacher.image-size", "2"]
     teacher += ["--teacher.encoder.weights", str(weights), "--teacher.features", str(tmp_path / "lessons")]
-    teacher += ["--teacher.views", "2", "--data.crop", "0.5", "--data.flip"]
+    teacher += ["--teacher.views", "2", "--teacher.weight", "3", "--data.crop", "0.5", "--data.flip"]
     arguments = [*options(folder, tmp_path / "runs", "taught"), *teacher]
     assert train.main([*arguments, "--data.jitter", "0.1", "--data.workers", "1"]) == 0
     told = capsys.readouterr().out
@@ -234,8 +234,10 @@ def test_a_teacher_is_needed_only_to_learn_from(folder, tmp_path, weights, capsy
     assert str(tmp_path) not in json.dumps(card)
     assert "beside a teacher, vgg11" in (run / "captioner" / "README.md").read_text()
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    errors = [line["imitation"] for line in lines if "imitation" in line]
-    assert errors[-1] < errors[0]
+    lines = [line for line in lines if "imitation" in line]
+    assert lines[-1]["imitation"] < lines[0]["imitation"]
+    for line in lines:
+        assert line["loss"] == pytest.approx(line["own_loss"] + 3 * line["imitation"], rel=1e-5)
     weights.unlink()
     shutil.rmtree(tmp_path / "lessons")
     assert sample.main([str(folder / "000.jpg"), "--captioner", str(run / "captioner")]) == 0
