@@ -324,8 +324,12 @@ def _square(asked: Any, read: Callable[[Any], Picture], size: int) -> Square | I
 
 
 def content_of(file: Path) -> bytes:
-    """All of it. Raises ImageError for one that no picture can be as large as."""
-    if file.stat().st_size > LARGEST:
+    """All of it. Raises ImageError for one that no picture can be as large as, and for a name that no file can have."""
+    try:
+        size = file.stat().st_size
+    except ValueError as error:
+        raise ImageError(str(error)) from error
+    if size > LARGEST:
         raise ImageError(f"more than {LARGEST // GIBIBYTE} GiB")
     return file.read_bytes()
 

@@ -27,9 +27,7 @@ def main(arguments: list[str]) -> int:
     captioner = Captioner.load(*arguments)
     squares = [Image.fromarray(to_square(open_image(file.read_bytes(), SIDE), SIDE)) for file in PHOTOGRAPHS]
     captions = captioner.caption(PHOTOGRAPHS, beam=BEAMS)
-    page = rows(
-        [Captioned(*one) for one in zip(squares, captions, strict=True)], len(UNLIKE), Image.Resampling.LANCZOS
-    )
+    page = rows([Captioned(*one) for one in zip(squares, captions, strict=True)], len(UNLIKE), Image.Resampling.LANCZOS)
     page.save(DOCS / "photographs.png", optimize=True)
     for file, caption in zip(PHOTOGRAPHS, captions, strict=True):
         print(f"{file.name}: {caption}")

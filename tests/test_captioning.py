@@ -4,10 +4,12 @@ import dataclasses
 
 import jax
 import numpy as np
+import pytest
 from PIL import Image
 
 from captioner_jax.captioning import BATCH, FEW, Captioner
 from captioner_jax.config import EncoderConfig
+from captioner_jax.data.images import ImageError
 from captioner_jax.generation.search import Found
 from captioner_jax.generation.writing import make_writer
 from captioner_jax.text.special import END
@@ -58,3 +60,8 @@ def test_captions_of_a_picture_that_read_the_same_are_one():
     tokens = np.stack([tokenizer.encode(" the dog", len(letters))[1:], letters])
     found = captioner._captions(tokens, np.asarray([-1.0, -2.0]), np.asarray([0.5, 0.4]))
     assert [(one.text, one.log_p) for one in found] == [("the dog", -1.0)]
+
+
+def test_a_name_that_no_file_can_have_is_no_picture():
+    with pytest.raises(ImageError, match="null"):
+        Captioner(untrained()).captions("a\0b")

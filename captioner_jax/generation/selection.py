@@ -53,8 +53,8 @@ class Diverse:
         for first in range(0, scores.shape[1], self.each):
             group = scores[:, first : first + self.each] - self.strength * taken[:, None, :]
             chosen = _best(group, self.each)
-            new = jax.nn.one_hot(chosen.words, scores.shape[-1], dtype=scores.dtype).sum(1)
-            taken = taken + new.at[:, PAD].set(0.0)
+            new = jax.nn.one_hot(chosen.words, scores.shape[-1], dtype=scores.dtype)
+            taken = taken + new.sum(1, where=chosen.possible[..., None]).at[:, PAD].set(0.0)
             groups.append(chosen._replace(parents=chosen.parents + first))
         return _side_by_side(groups)
 

@@ -9,7 +9,10 @@ from typing import NamedTuple
 # `%name (parameters) -> result {` opens a computation; `%name = shape kind(operands), attributes` is an operation.
 _OPENS = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 _OPERATION = re.compile(r"^\s+(?:ROOT )?%?([\w.-]+) = (.+?) ([a-z][\w-]*)\(([^)]*)")
-_CALLS = re.compile(r"(?:calls|to_apply|condition|body|branch_computations)=\{?((?:%?[\w.-]+(?:, )?)+)\}?")
+_CALLS = re.compile(
+    r"(?:calls|to_apply|condition|body|branch_computations|true_computation|false_computation)="
+    r"(?:\{([^{}]*)\}|%?([\w.-]+))"
+)
 _LOOP = re.compile(r" while\(.*body=%?([\w.-]+)")
 _ARRAY = re.compile(r"\b([a-z]+)(\d*)\w*\[([\d,]*)\](?:\{([^{}]*)\})?")
 
@@ -63,8 +66,7 @@ def loops(text: str) -> set[str]:
     """The computations that loops repeat, and those that are called from these."""
     calls, ahead = collections.defaultdict(set), []
     for operation in operations(text):
-        for names in _CALLS.findall(operation.line):
-            calls[operation.computation].update(name.strip("% ") for name in names.split(","))
+        calls[operation.computation] |= _called(operation)
         ahead += _LOOP.findall(operation.line)
     inside: set[str] = set()
     while ahead:
@@ -76,6 +78,15 @@ def loops(text: str) -> set[str]:
 
 
 def steps(text: str) -> set[str]:
-    """The computations whose operations run one by one: the entry, and the bodies of loops. Others are part of one."""
-    entries = [opens[2] for opens in map(_OPENS.match, text.splitlines()) if opens and opens[1]]
-    return {*entries, *_LOOP.findall(text)}
+    """The computations whose operations run one by one: the entry, bodies of loops, branches, and what is called.
+
+    Others are part of an operation.
+    """
+    entries = {opens[2] for opens in map(_OPENS.match, text.splitlines()) if opens and opens[1]}
+    called = (_called(operation) for operation in operations(text) if operation.kind in ("conditional", "call"))
+    return entries.union(_LOOP.findall(text), *called)
+
+
+def _called(operation: Operation) -> set[str]:
+    names = ",".join(",".join(found) for found in _CALLS.findall(operation.line))
+    return {name.strip("% ") for name in names.split(",") if name}

@@ -177,7 +177,7 @@ def _check_frozen(train: TrainConfig) -> None:
     """Raises UserError for settings of how an encoder learns, where it does not."""
     for name in ("encoder_from", "encoder_learning_rate", "encoder_layer_decay"):
         if getattr(train, name) != getattr(TrainConfig(), name):
-            raise UserError(f"train.{name}: it is for an encoder that learns, and train.encoder_frozen says it does not")
+            raise UserError(f"train.{name}: it is for an encoder that learns, and yours does not: train.encoder_frozen")
 
 
 def _check_kind(encoder: EncoderConfig) -> None:

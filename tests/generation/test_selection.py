@@ -53,3 +53,11 @@ def test_a_word_that_is_said_just_now_counts_for_its_bank():
     scores = jnp.full((1, 2, V), -9.0).at[0, 0, 5].set(0.0).at[0, 0, 6].set(-1.0)
     chosen = Banks(1, [5]).choose(scores, SoFar(jnp.zeros((1, 2, 4), jnp.int32), jnp.asarray(0)))
     assert chosen.words.tolist() == [[6, 5]]
+
+
+def test_a_group_pays_for_no_candidate_that_was_none():
+    """The first group has one beam that can go on, and by one word."""
+    scores = jnp.full((1, 4, V), -jnp.inf).at[0, 0, 6].set(0.0).at[0, 2, 4].set(-1.0).at[0, 2, 5].set(-1.5)
+    chosen = Diverse(4, 2, 1.0).choose(scores, SoFar(jnp.zeros((1, 4, 4), jnp.int32), jnp.asarray(0)))
+    words = [int(word) for word, possible in zip(chosen.words[0], chosen.possible[0], strict=True) if possible]
+    assert words == [6, 4, 5]

@@ -45,3 +45,37 @@ def test_arrays_of_a_shape():
 def test_what_loops_repeat():
     assert loops(PROGRAM) == {"body.2", "fused_computation.1"}
     assert not loops(PROGRAM.replace("while(", "call("))
+
+
+BRANCHES = """\
+%branch.1 (p: f32[10]) -> f32[10] {
+  %p = f32[10]{0} parameter(0)
+  ROOT %exp.1 = f32[10]{0} exponential(%p)
+}
+
+%branch.2 (q: f32[10]) -> f32[10] {
+  %q = f32[10]{0} parameter(0)
+  ROOT %exp.2 = f32[10]{0} exponential(%q)
+}
+
+%body (x: f32[10]) -> f32[10] {
+  %x = f32[10]{0} parameter(0)
+  ROOT %conditional = f32[10]{0} conditional(%c, %x, %x), true_computation=%branch.1, false_computation=%branch.2
+}
+
+ENTRY %main (b: f32[10]) -> f32[10] {
+  %b = f32[10]{0} parameter(0)
+  %call = f32[10]{0} call(%b), to_apply=%branch.1
+  ROOT %while = f32[10]{0} while(%call), condition=%condition, body=%body
+}
+"""
+
+
+def test_both_branches_count_and_what_is_called():
+    """Each reads and writes 10 numbers of 4 bytes; one is both called and in a loop."""
+    assert loops(BRANCHES) == {"body", "branch.1", "branch.2"}
+    assert moved(BRANCHES) == 2 * (10 + 10) * 4
+
+
+def test_numbers_of_half_a_byte_take_one():
+    assert arrays("s4[5]{0}") == ([5], [True])
