@@ -6,6 +6,9 @@ import pytest
 from captioner_jax.captioning import Captioner
 from captioner_jax.config import EncoderConfig
 from captioner_jax.errors import UserError
+from captioner_jax.explain.tree import grow
+from captioner_jax.text.special import END, PAD
+from captioner_jax.text.tokenizer import train_words
 from tests.making import untrained
 
 
@@ -76,3 +79,10 @@ def test_a_branch_is_its_beginning_and_one_word_more(cross, photograph):
     for one in branches:
         if one.token != "<end>" and one.parent >= 0:
             assert one.beginning.split() == [*branches[one.parent].beginning.split(), one.token]
+
+
+def test_what_cannot_be_said_is_no_branch():
+    tokenizer, nothing = train_words(["a red dog"], 1), -np.inf
+    steps = np.array([[[4, PAD], [5, PAD]], [[4, END], [5, 6]]])
+    branches = grow(steps, np.array([[-1.0, nothing], [-1.5, nothing]]), np.array([4, END]), tokenizer)
+    assert [one.token for one in branches] == [tokenizer.name(4), "<end>"]

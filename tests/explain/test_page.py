@@ -207,3 +207,28 @@ def test_numbers_come_through_as_bytes():
     shares = np.frombuffer(base64.b64decode(packed["bytes"]), np.uint8).reshape(4, ROWS, COLUMNS) / 255
     restored = shares * np.array(packed["peaks"])[:, None, None]
     np.testing.assert_allclose(restored, np.maximum(grounds.occlusion, 0), atol=1 / 500)
+
+
+def unpacked(packed, *shape):
+    """Shares of each map's peak, as the page's script reads them."""
+    return np.frombuffer(base64.b64decode(packed["bytes"]), np.uint8).reshape(shape) / 255
+
+
+def data_of(html):
+    return json.loads(html.split('id="data">')[1].split("</script>")[0])
+
+
+def test_what_words_rest_on_has_the_grid_of_where_they_looked_however_coarse():
+    told, grounds, tree = example(["word"] * 30, shape=(12, 16), grid=(24, 24))
+    data = data_of(page_of(told, grounds, tree))
+    assert data["grid"] == [12, 12]
+    whole = grounds.rollout.reshape(30, 12, 2, 12, 2).sum((2, 4))
+    shares = unpacked(data["grounds"]["rollout"], 30, 12, 12)
+    np.testing.assert_allclose(shares, whole / whole.max((1, 2), keepdims=True), atol=1 / 250)
+
+
+def test_words_look_back_at_words_and_not_the_other_way_round():
+    told, grounds, tree = example()
+    data, words = data_of(page_of(told, grounds, tree)), len(told.tokens)
+    back = unpacked(data["back"], -1, words) * np.array(data["back"]["peaks"])[:, None]
+    np.testing.assert_allclose(back.reshape(told.looks_back.shape), told.looks_back, atol=1 / 250)

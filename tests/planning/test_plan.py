@@ -99,7 +99,7 @@ def test_parts_of_a_batch_are_all_counted(small):
 def test_the_report_of_one_program(small):
     row = Row(Slice("v5e:1x1", CHIPS["v5e"], jax.devices()), 1, Phase(3600, True), small)
     text = "\n".join(details(row))
-    assert "it fits" in text
+    assert f"of {16 * 1024:,} MiB: it fits" in text
     assert "told each other in a step:\n  nothing" in text
 
 

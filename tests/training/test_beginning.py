@@ -193,6 +193,13 @@ def test_a_start_of_another_kind_is_refused(data, encoder, message):
         begin(config({"start": "there"}, data, **encoder), 9, start)
 
 
+def test_a_start_of_another_deviation_is_refused():
+    start = kept(config())
+    start = dataclasses.replace(start, preprocessing=dataclasses.replace(start.preprocessing, deviation=(0.5,) * 3))
+    with pytest.raises(UserError, match="deviation"):
+        begin(config({"start": "there"}, normalisation="imagenet"), 9, start)
+
+
 def test_a_start_keeps_its_pixels():
     start = dataclasses.replace(kept(config()), preprocessing=Preprocessing(16, (0.5,) * 3, (0.25,) * 3))
     assert begin(config({"start": "there"}), 9, start).preprocessing == start.preprocessing
