@@ -74,3 +74,12 @@ def test_a_captioner_may_come_from_the_hub(tmp_path, monkeypatch):
 def test_a_captioner_that_is_none_is_refused(tmp_path, capsys):
     assert program.main([str(tmp_path)]) == 1
     assert "is no captioner" in capsys.readouterr().err
+
+
+def test_what_is_measured_is_what_is_asked_for(bundle, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(program, "measure", lambda captioner, split, scenes, seed: asked.append((scenes, seed)))
+    monkeypatch.setattr(program, "tables", str)
+    bundle.save(tmp_path / "captioner")
+    assert program.main([str(tmp_path / "captioner"), "--scenes", "7", "--seed", "3"]) == 0
+    assert asked == [(7, 3)]
