@@ -249,8 +249,8 @@ class TrainConfig:
     """Whether the encoder stays as it was published, and only the rest learns."""
     encoder_from: NotNegative = 0
     """Step from which an encoder that is not frozen learns. AdamW counts from the run's first step even so: after many
-    steps without a gradient its moments are not corrected any more, and the encoder's first 100 are up to half as large
-    again."""
+    steps without a gradient its moments are not corrected any more, and some 30 of the encoder's first steps are up to
+    half as large again as its learning rate says."""
     encoder_learning_rate: Annotated[float, Gt(0)] | None = None
     """If set, the encoder learns by AdamW, at this height."""
     encoder_layer_decay: Annotated[float, Gt(0), Le(1)] = 1.0

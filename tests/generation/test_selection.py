@@ -36,7 +36,7 @@ def test_a_group_pays_for_each_beam_that_took_a_word():
 
 
 def test_a_bank_holds_captions_that_say_as_many_of_the_words():
-    """Post and Vilar 2018, "Fast Lexically Constrained Decoding", with as much room in each bank."""
+    """Hokamp and Liu 2017, section 3: K captions in each."""
     rng, wanted, each = np.random.default_rng(0), [5, 7], 4
     tokens = np.where(np.arange(4) < 3, rng.integers(4, V, (2, 12, 4)), PAD)
     scores = jnp.asarray(rng.normal(size=(2, 12, V)), jnp.float32)
