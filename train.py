@@ -36,11 +36,13 @@ from captioner_jax.evaluation.baselines import entropies
 from captioner_jax.files import write_whole
 from captioner_jax.planning.report import plan
 from captioner_jax.platforms import leave_out_absent_tpus
+from captioner_jax.pretrained.files import check_weights
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts, storage
 from captioner_jax.training.agreement import check_agreement
 from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
+from captioner_jax.training.contradictions import check_settings
 from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
 from captioner_jax.training.gallery import gallery
 from captioner_jax.training.optimizer import make_optimizer, schedule
@@ -80,10 +82,15 @@ def with_recipe(arguments: list[str]) -> list[str]:
 def run(config: Config, resumption: Resumption) -> int:
     """A run from its settings to its scores; the exit code is RESTART where a SIGTERM has ended it early."""
     check_run(config, resumption)
+    check_settings(config)
+    if config.model.encoder.weights is not None:
+        check_weights(config.model.encoder.weights)
+    placement = make_placement(config)
+    start = None if config.train.start is None else bundle.load(bundle.found(config.train.start))
+    teacher = make_teacher(config)
     with hosts.first_alone("data"):
         data = load(config.data)
     captions = list(data.train.captions())
-    start = None if config.train.start is None else bundle.load(bundle.found(config.train.start))
     tokenizer = Tokenizer.train(captions, config.data) if start is None else start.tokenizer
     told = Told.of(captions, tokenizer)
     mark = mark_of(captions, tokenizer)
@@ -91,9 +98,7 @@ def run(config: Config, resumption: Resumption) -> int:
     check_batches(data.train, config.data, config.train)
     check_captions(data.validation | data.test)
     check_best(data.validation["validation"], config.evaluation)
-    placement = make_placement(config)
     beginning = begin(config, len(tokenizer), start)
-    teacher = make_teacher(config)
     goal = objective(config, data.train, tokenizer)
     with Checkpoints(config) as checkpoints:
         checkpoints.check_data(mark, may_differ=resumption.allow_changes)

@@ -150,9 +150,6 @@ def check_batches(source: Source, data: DataConfig, train: TrainConfig) -> None:
         raise UserError(f"{len(source)} training images do not fill a batch: lower --train.batch-size")
     if data.shards_at_once is not None and source.shards() is None:
         raise UserError("data.shards_at_once: these images do not lie in shards; leave it out")
-    lengths = (*data.buckets, data.max_length)
-    if list(lengths) != sorted(set(lengths)):
-        raise UserError(f"data.buckets must rise and stay below data.max_length, and {lengths} do not")
 
 
 def check_captions(splits: Mapping[str, Source]) -> None:

@@ -1,5 +1,6 @@
 """Files of published weights: tensors under the names that they were published by."""
 
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -36,14 +37,28 @@ def read_weights(where: str) -> Weights:
     """
     if where.startswith("hf://"):
         return _weights_from_hub(where)
+    file = _find(where)
+    card = _preprocessor(file.parent) if file.name in WEIGHTS else None  # of others nobody knows whose it is
+    return Weights(*_contents(file), str(file), card)
+
+
+def check_weights(where: str) -> None:
+    """Raises UserError where there is no such file, or none in such a folder; what the hub has is not asked."""
+    if not where.startswith("hf://"):
+        _find(where)
+
+
+def _find(where: str) -> Path:
+    """The file that a path of one, or of its folder, means."""
     path = Path(os.path.expanduser(where))  # noqa: PTH111, which leaves ~NAME of nobody as it is
+    if not path.exists():
+        raise UserError(f"{path}: {os.strerror(errno.ENOENT)}")
     if not path.is_dir():
-        card = _preprocessor(path.parent) if path.name in WEIGHTS else None  # of others nobody knows whose it is
-        return Weights(*_contents(path), str(path), card)
+        return path
     file = next((path / name for name in WEIGHTS if (path / name).is_file()), None)
     if file is None:
         raise UserError(f"{path} holds no weights: wanted is {' or '.join(WEIGHTS)}; or name a file in it")
-    return Weights(*_contents(file), str(file), _preprocessor(path))
+    return file
 
 
 def from_hub(address: str, weights: Sequence[str], cards: Sequence[str]) -> tuple[Path, Path, str]:

@@ -5,18 +5,18 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from captioner_jax.bundle import Bundle, abstract
-from captioner_jax.config import Config, EncoderConfig, SelfCriticalConfig, TrainConfig
+from captioner_jax.config import Config
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import stage_of
 from captioner_jax.pretrained.encoder import with_published
 from captioner_jax.pretrained.load import NORMALISATIONS, Loaded
-from captioner_jax.text.compiled_ngrams import LONGEST
 from captioner_jax.training.checkpoints import differences
+from captioner_jax.training.contradictions import keeps_statistics
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.step import TrainState, first_state
 
@@ -36,17 +36,11 @@ class Beginning(NamedTuple):
 
 
 def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Beginning:
-    """`start` is what `train.start` names.
+    """Of settings that `check_settings` has found nothing against; `start` is what `train.start` names.
 
-    Raises UserError where the configuration contradicts itself, and where published weights or `start` do not fit it.
+    Raises UserError where published weights or `start` do not fit them.
     """
-    _check(config)
-    size = config.data.image_size
-    try:
-        graphdef, shapes = abstract(config.model, vocabulary)
-        _check_sizes(graphdef, shapes, size)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"model: {error} (data.image_size: {size})") from error
+    graphdef, shapes = abstract(config.model, vocabulary)
     if start is not None:
         return _begin_again(config, graphdef, start)
     encoder, normalisation = config.model.encoder, config.model.encoder.normalisation or "imagenet"
@@ -58,21 +52,8 @@ def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Begin
         normalisation, about = loaded.normalisation, _about(config, loaded)
         parameters = _with_random(shapes | {"encoder": published}, config, vocabulary)
     mean, deviation = NORMALISATIONS[normalisation]
-    preprocessing = Preprocessing(size, mean, deviation)
+    preprocessing = Preprocessing(config.data.image_size, mean, deviation)
     return Beginning(graphdef, _first_state(config, parameters), preprocessing, about, _history(config, start))
-
-
-def _check_sizes(graphdef: nnx.GraphDef[Captioner], shapes: dict[str, Any], size: int) -> None:
-    """Raises ValueError or TypeError where the model makes nothing of images of this size."""
-
-    def cells_and_memory(parameters: dict[str, Any], image: Float[Array, "1 Y X 3"]) -> tuple[Array, Any]:
-        captioner = nnx.merge(graphdef, parameters)
-        cells = captioner.see(image)
-        if not cells.size:
-            raise ValueError(f"images of {size} pixels are too small for this encoder, which leaves no cell of them")
-        return cells, captioner.memory(cells)
-
-    jax.eval_shape(cells_and_memory, shapes, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
 
 
 def _random(config: Config, vocabulary: int) -> dict[Any, Any]:
@@ -128,109 +109,6 @@ def _first_state(config: Config, parameters: dict[Any, Any]) -> TrainState:
     return first_state(parameters, make_optimizer(config.train), config.train, config.model.encoder.frozen_stages)
 
 
-def _check(config: Config) -> None:
-    """Raises UserError for settings that cannot be meant together."""
-    encoder, frozen = config.model.encoder, config.train.encoder_frozen
-    random = encoder.weights is None and config.train.start is None
-    if config.train.objective == "self_critical" and config.train.start is None:
-        raise UserError("train.objective: what a random captioner writes has no reward; name a --train.start")
-    if config.train.objective == "self_critical":
-        _check_rewards(config)
-    elif config.self_critical != SelfCriticalConfig():
-        raise UserError("self_critical: these settings are for --train.objective self_critical")
-    if config.train.start is not None and encoder.weights is not None:
-        raise UserError("model.encoder.weights: those of train.start would be taken; name one of the two")
-    if encoder.kind == "convnet" and encoder.weights is not None:
-        raise UserError("model.encoder.weights: no weights are published for convnet; name a --model.encoder.kind")
-    _check_kind(encoder)
-    if encoder.kind == "convnet" and config.train.encoder_layer_decay < 1:
-        raise UserError("train.encoder_layer_decay: it is for the stages of a classic encoder, not for convnet")
-    if random and frozen:
-        raise UserError(
-            "train.encoder_frozen: a random encoder would stay so; name --model.encoder.weights or a --train.start"
-        )
-    if random and _keeps_statistics(encoder):
-        raise UserError("a random encoder has no statistics to keep: --model.encoder.batch-norm trained")
-    if frozen:
-        _check_frozen(config.train)
-    if frozen and encoder.batch_norm == "trained":
-        raise UserError("model.encoder.batch_norm: one that is frozen (train.encoder_frozen) learns no statistics")
-    if encoder.frozen_stages:
-        _check_stages(encoder, frozen, random)
-    if config.data.features is not None and not (frozen or encoder.frozen_stages):
-        raise UserError(
-            "data.features are of an encoder that does not change: --train.encoder-frozen, "
-            "or of stages that do not: --model.encoder.frozen-stages"
-        )
-    data = config.data
-    if data.views > 1 and data.features is None:
-        raise UserError("data.views are kept in a folder: name it with --data.features")
-    if (
-        data.features is not None
-        and data.views == 1
-        and (data.crop < 1 or data.flip or data.jitter or data.randaugment)
-    ):
-        raise UserError("data.crop, flip, jitter and randaugment are for the second view on: ask for more --data.views")
-
-
-def _check_frozen(train: TrainConfig) -> None:
-    """Raises UserError for settings of how an encoder learns, where it does not."""
-    for name in ("encoder_from", "encoder_learning_rate", "encoder_layer_decay"):
-        if getattr(train, name) != getattr(TrainConfig(), name):
-            raise UserError(f"train.{name}: it is for an encoder that learns, and yours does not: train.encoder_frozen")
-
-
-def _check_kind(encoder: EncoderConfig) -> None:
-    """Raises UserError for settings that this kind of encoder has no use for."""
-    is_for = {
-        "ends_after": encoder.kind != "convnet",
-        "resnet_version": encoder.kind in ("resnet50", "resnet101", "resnet152"),
-        "batch_norm": _has_batch_norm(encoder),
-    }
-    for name, is_of_use in is_for.items():
-        if not is_of_use and getattr(encoder, name) != getattr(EncoderConfig(), name):
-            raise UserError(f"model.encoder.{name}: it is not for {encoder.kind}: leave it out")
-
-
-def _check_rewards(config: Config) -> None:
-    """Raises UserError where what is asked for would reward or keep something else than is meant."""
-    critical, data = config.self_critical, config.data
-    if config.evaluation.best == "loss":
-        raise UserError("evaluation.best: rewards make the loss greater, so that it cannot decide; take cider_d")
-    if critical.reward == "cider_d" and data.max_length > LONGEST:
-        raise UserError(f"data.max_length: rewards count n-grams of up to {LONGEST} tokens, not {data.max_length}")
-    if critical.captions == 1 and critical.baseline == "others":
-        raise UserError("self_critical.captions: one has no others to be compared with; take two, or greedy")
-    if critical.reward == "true" and critical.bleu_4:
-        raise UserError("self_critical.bleu_4: it goes with CIDEr-D, not with what is true")
-    if critical.reward == "true" and (data.flip or data.crop < 1 or data.jitter or data.randaugment):
-        raise UserError("self_critical.reward: what is true of a scene is not of its image changed at random")
-
-
-def _check_stages(encoder: EncoderConfig, frozen: bool, random: bool) -> None:
-    """Raises UserError where the first stages cannot stay as they were published."""
-    if not encoder.kind.startswith(("resnet", "vgg", "densenet")):
-        raise UserError("model.encoder.frozen_stages: these are stages of resnet, vgg and densenet")
-    if frozen:
-        raise UserError(
-            "model.encoder.frozen_stages: all of them are frozen by train.encoder_frozen; take one of these"
-        )
-    if random:
-        raise UserError(
-            "model.encoder.frozen_stages: random ones would stay so; name --model.encoder.weights or a --train.start"
-        )
-    if encoder.batch_norm == "trained":
-        raise UserError("model.encoder.batch_norm: stages that are frozen (frozen_stages) learn no statistics")
-
-
-def _has_batch_norm(encoder: EncoderConfig) -> bool:
-    return encoder.kind.startswith(("resnet", "densenet")) or encoder.kind.endswith("_bn")
-
-
-def _keeps_statistics(encoder: EncoderConfig) -> bool:
-    return _has_batch_norm(encoder) and encoder.batch_norm == "frozen"
-
-
 def _learning(config: Config) -> str:
     """How the encoder does, in words."""
     frozen, first = config.model.encoder.frozen_stages, config.train.encoder_from
@@ -248,7 +126,7 @@ def _about(config: Config, loaded: Loaded) -> str:
         return about
     absent = ", ".join(dict.fromkeys(".".join(name.split(".")[:2]) for name in loaded.from_scratch))
     stays = frozen or any(stage_of(name.split(".")) < encoder.frozen_stages for name in loaded.from_scratch)
-    if stays or _keeps_statistics(encoder):
+    if stays or keeps_statistics(encoder):
         learning = "let it learn" if stays else "set --model.encoder.batch-norm trained"
         raise UserError(
             f"{loaded.origin} has no {absent}: end before it with --model.encoder.ends-after, or {learning}"

@@ -19,6 +19,7 @@ from captioner_jax.errors import UserError
 from captioner_jax.files import write_bytes_whole
 from captioner_jax.training import hosts
 from captioner_jax.training.beginning import begin
+from captioner_jax.training.contradictions import check_settings
 from captioner_jax.training.imitation import Components, Imitation, principal_components
 from captioner_jax.training.step import Objective
 
@@ -61,6 +62,7 @@ def make_teacher(config: Config) -> Teacher | None:
         train=TrainConfig(encoder_frozen=True),
     )
     try:
+        check_settings(alone)
         graphdef, state, preprocessing, about, _ = begin(alone, 1)
     except UserError as error:
         raise UserError(f"teacher: {error}".replace("model.encoder", "teacher.encoder")) from error

@@ -127,12 +127,6 @@ def test_buckets_change_neither_images_nor_captions_of_an_epoch(folder):
         assert (b.tokens[..., 1:] == END).sum((1, 2)).tolist() == [2] * 4
 
 
-def test_buckets_out_of_order_are_refused(folder):
-    config = DataConfig(source="folder", path=str(folder), buckets=(9, 6), max_length=12)
-    with pytest.raises(UserError, match="must rise"):
-        check_batches(load(config).train, config, TRAIN)
-
-
 def test_shards_at_once_is_for_shards(folder):
     config = DataConfig(source="folder", path=str(folder), shards_at_once=2)
     with pytest.raises(UserError, match="do not lie in shards"):

@@ -111,7 +111,8 @@ def header(told: dict) -> bytes:
         ("a.pth", b"abc", "no file of weights of PyTorch's"),
         ("a.safetensors.index.json", b"{}", "in several files"),
         ("a.h5", b"abc", r"wanted are \.safetensors, \.pth, \.pt, \.bin"),
-        ("a", None, "wanted are"),
+        ("a", b"abc", "wanted are"),
+        ("a", None, "No such file"),
     ],
 )
 def test_mistakes_are_told_with_the_file(tmp_path, name, content, message):

@@ -123,6 +123,24 @@ def test_stages_stay_and_views_are_as_many_as_asked(folder, tmp_path, weights):
         assert json.loads((tmp_path / "features" / split / "made_from.json").read_text())["views"] == views
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--data.views", "2"], "data.views are kept in a folder"),
+        (["--model.heads", "3"], "does not divide into 3 heads"),
+        (["--devices.data", "64"], "are more than the"),
+        (["--model.encoder.kind", "vgg11", "--model.encoder.weights", "/none/here.pth"], "/none/here.pth: No such file"),
+        (["--train.start", "/none/here"], "/none/here"),
+        (["--teacher.features", "there", "--teacher.encoder.kind", "vgg11"], "they must be as many"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_before_data_are_read(changes, message, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.delattr(train, "load")
+    assert train.main([*options(folder, tmp_path, "failed"), *changes]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "failed").exists()
+
+
 def test_settings_reach_the_objective():
     smoothed = TrainConfig(label_smoothing=0.1)
     captions, tokenizer = Captions([["a dog"], ["a cat"]]), train_words(["a dog", "a cat"], 1)
