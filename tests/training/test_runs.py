@@ -129,7 +129,10 @@ def test_stages_stay_and_views_are_as_many_as_asked(folder, tmp_path, weights):
         (["--data.views", "2"], "data.views are kept in a folder"),
         (["--model.heads", "3"], "does not divide into 3 heads"),
         (["--devices.data", "64"], "are more than the"),
-        (["--model.encoder.kind", "vgg11", "--model.encoder.weights", "/none/here.pth"], "/none/here.pth: No such file"),
+        (
+            ["--model.encoder.kind", "vgg11", "--model.encoder.weights", "/none/here.pth"],
+            "/none/here.pth: No such file",
+        ),
         (["--train.start", "/none/here"], "/none/here"),
         (["--teacher.features", "there", "--teacher.encoder.kind", "vgg11"], "they must be as many"),
     ],
