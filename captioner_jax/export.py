@@ -45,7 +45,7 @@ FORMAT = 1
 MANIFEST = "export.json"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 # Plain pairs of keys and values, as others know them.
-Memory = list[tuple[Float[Array, "B N S H"], Float[Array, "B N S H"]]]
+Memory = list[tuple[Float[Array, "B N H S"], Float[Array, "B N S H"]]]
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,8 @@ def programs(captioner: Bundle, asked: Generation) -> tuple[Callable[..., Any], 
 
     def encode(pixels: UInt8[Array, "B Y X 3"]) -> Memory:
         model = nnx.merge(captioner.graphdef, captioner.parameters)
-        return [(layer.keys, layer.values) for layer in model.memory(cells_of(model, pixels, captioner.preprocessing))]
+        memory = model.memory(cells_of(model, pixels, captioner.preprocessing))
+        return [(layer.columns, layer.values) for layer in memory]
 
     def find(memory: Memory, numbers: UInt32[Array, " B"]) -> tuple[Array, Array, Array]:
         model = nnx.merge(captioner.graphdef, captioner.parameters)

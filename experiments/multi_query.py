@@ -33,7 +33,7 @@ class MultiQueryAttention(MultiHeadAttention):
         self, x: Float[Array, "B T D"], source: KeyValue, mask: Bool[Array, "#B 1 #T S"] | None = None
     ) -> Float[Array, "B T D"]:
         q = self.queries(x)
-        keys, values = (jnp.repeat(shared, q.shape[1], axis=1) for shared in source)
+        keys, values = (jnp.repeat(shared, q.shape[1], axis=1) for shared in (source.keys, source.values))
         return self.merge(attention(q, keys, values, mask))
 
 

@@ -45,7 +45,7 @@ class RelativeAttention(MultiHeadAttention):
         if mask is None:
             raise ValueError("relative positions need a mask, which tells where each query stands")
         q = self.queries(x)
-        to_keys = jnp.einsum("bnth,bnsh->bnts", q, source.keys)
+        to_keys = jnp.matmul(q, source.columns)
         to_places = jnp.einsum("bnth,kh->bntk", q, self.positions[...])
         places = jnp.broadcast_to(distances(mask), to_keys.shape)
         scores = (to_keys + jnp.take_along_axis(to_places, places, axis=-1)) / math.sqrt(q.shape[-1])

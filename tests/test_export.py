@@ -124,8 +124,9 @@ def test_programs_are_for_the_platforms_that_are_named(saved, tmp_path):
     for name in ("encode", "search"):
         program = jax_export.deserialize(bytearray((tmp_path / "export" / f"{name}.stablehlo").read_bytes()))
         assert set(program.platforms) == {"tpu", "cuda"}
+    keys_and_values = np.zeros((1, 2, 8, 4), np.float32), np.zeros((1, 2, 4, 8), np.float32)
     with pytest.raises(ValueError, match="platform"):
-        program.call([(np.zeros((1, 2, 4, 8), np.float32),) * 2] * 2, np.zeros(1, np.uint32))
+        program.call([keys_and_values] * 2, np.zeros(1, np.uint32))
 
 
 @pytest.mark.parametrize(

@@ -18,16 +18,27 @@ from jaxtyping import Array, Bool, Float, Int
 class KeyValue(NamedTuple):
     """Keys and values of a source, a head apart: what queries attend to, and what a decoding cache holds.
 
-    Heads come before positions, so that each head's keys lie together, as its matrix products want them.
+    Heads come before positions, so that those of each head lie together; and keys lie as the columns of K^T, since they
+    are written once and multiplied at every step.
     """
 
-    keys: Float[Array, "B N S H"]
+    columns: Float[Array, "B N H S"]
     values: Float[Array, "B N S H"]
 
+    @staticmethod
+    def of(keys: Float[Array, "B N S H"], values: Float[Array, "B N S H"]) -> "KeyValue":
+        """These keys, laid down as columns, and values."""
+        return KeyValue(_transposed(keys), values)
+
+    @property
+    def keys(self) -> Float[Array, "B N S H"]:
+        """K, of which nothing is moved where it is transposed again."""
+        return _transposed(self.columns)
+
     def write(self, new: "KeyValue", start: Int[Array, ""]) -> "KeyValue":
-        """Keys and values [B N T H] put in place of those at positions start ... start + T - 1."""
+        """Keys and values of T positions put in place of those at positions start ... start + T - 1."""
         return KeyValue(
-            jax.lax.dynamic_update_slice_in_dim(self.keys, new.keys, start, axis=2),
+            jax.lax.dynamic_update_slice_in_dim(self.columns, new.columns, start, axis=3),
             jax.lax.dynamic_update_slice_in_dim(self.values, new.values, start, axis=2),
         )
 
@@ -51,8 +62,7 @@ def attention_weights(
     Each row is a distribution over the source, in float32 whatever the type of q and k. Where `mask` is False the
     weight is zero; a row masked throughout becomes uniform rather than NaN.
     """
-    head_size = q.shape[-1]
-    scores = jnp.einsum("bnth,bnsh->bnts", q, k, preferred_element_type=jnp.float32) / math.sqrt(head_size)
+    scores = jnp.matmul(q, _transposed(k), preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     return jax.nn.softmax(scores, axis=-1)
@@ -105,7 +115,7 @@ class MultiHeadAttention(nnx.Module):
         values = jnp.einsum("bsd,dnh->bsnh", source, self.w_v[...])
         if self.bias is not None:
             keys, values = keys + self.bias.k[...][None, None], values + self.bias.v[...][None, None]
-        return KeyValue(_heads_first(keys), _heads_first(values))
+        return KeyValue.of(_heads_first(keys), _heads_first(values))
 
     def __call__(
         self, x: Float[Array, "B T D"], source: KeyValue, mask: Bool[Array, "#B #N #T S"] | None = None
@@ -133,6 +143,11 @@ class Biases(nnx.Module):
         self.k = nnx.Param(jnp.zeros((heads, head_size)))
         self.v = nnx.Param(jnp.zeros((heads, head_size)))
         self.o = nnx.Param(jnp.zeros(width))
+
+
+def _transposed(x: Float[Array, "B N P Q"]) -> Float[Array, "B N Q P"]:
+    """The matrix of each head."""
+    return jnp.swapaxes(x, 2, 3)
 
 
 def _heads_first(x: Float[Array, "B T N H"]) -> Float[Array, "B N T H"]:

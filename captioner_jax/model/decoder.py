@@ -19,9 +19,9 @@ Size = Any
 
 
 class Cache(NamedTuple):
-    """What G groups of K sequences have decoded so far: each layer's keys and values, one store [G N P H] a group.
+    """What G groups of K sequences have decoded so far: each layer's keys and values, one store a group.
 
-    A store has room for all P = T * K words of its group, those of one position side by side. Which of them are a
+    A store has P = T * K places, for all words of its group, those of one position side by side. Which of them are a
     sequence's past is told by `past`: a sequence that goes on from another looks where that one looked, and keys and
     values stay where they are.
     """
@@ -59,7 +59,7 @@ class Decoder(Stack):
         room = length * sequences
         zeros = jnp.zeros((groups, heads, room, head_size), self.embed.embedding.dtype)
         past = jnp.zeros((groups, sequences, room), bool)
-        return Cache([KeyValue(zeros, zeros) for _ in self.blocks], past, jnp.asarray(0, jnp.int32))
+        return Cache([KeyValue.of(zeros, zeros) for _ in self.blocks], past, jnp.asarray(0, jnp.int32))
 
     def __call__(
         self,

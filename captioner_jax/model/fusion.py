@@ -262,23 +262,23 @@ def attention_to_both(
     """
     images, sequences = cells.keys.shape[0], q.shape[0]
     each = q.reshape(images, -1, *q.shape[1:])
-    keys, values = (x.reshape(images, -1, *x.shape[1:]) for x in words)
+    columns, values = (x.reshape(images, -1, *x.shape[1:]) for x in words)
     mask = jnp.broadcast_to(mask, (sequences, *mask.shape[1:])).reshape(images, -1, *mask.shape[1:])
-    of_cells, of_words = (weights.astype(values.dtype) for weights in weights_of_both(each, cells, keys, mask))
+    of_cells, of_words = (weights.astype(values.dtype) for weights in weights_of_both(each, cells, columns, mask))
     heads = jnp.einsum("bknts,bnsh->bknth", of_cells, cells.values) + jnp.einsum("bkntp,bknph->bknth", of_words, values)
     return heads.reshape(q.shape)
 
 
 def weights_of_both(
-    q: Float[Array, "B K N T H"], cells: KeyValue, keys: Float[Array, "B K N P H"], mask: Bool[Array, "#B #K 1 T P"]
+    q: Float[Array, "B K N T H"], cells: KeyValue, words: Float[Array, "B K N H P"], mask: Bool[Array, "#B #K 1 T P"]
 ) -> tuple[Float[Array, "B K N T S"], Float[Array, "B K N T P"]]:
-    """The softmax of `attention_to_both`, parted into what falls on cells and what on words."""
+    """The softmax of `attention_to_both`, parted into what falls on cells and what on words; `words` is K_T^T."""
     q = q / math.sqrt(q.shape[-1])
-    to_cells = jnp.einsum("bknth,bnsh->bknts", q, cells.keys, preferred_element_type=jnp.float32)
-    to_words = jnp.einsum("bknth,bknph->bkntp", q, keys, preferred_element_type=jnp.float32)
+    to_cells = jnp.einsum("bknth,bnhs->bknts", q, cells.columns, preferred_element_type=jnp.float32)
+    to_words = jnp.einsum("bknth,bknhp->bkntp", q, words, preferred_element_type=jnp.float32)
     to_words = jnp.where(mask, to_words, jnp.finfo(to_words.dtype).min)
     weights = jax.nn.softmax(jnp.concatenate([to_cells, to_words], axis=-1), axis=-1)
-    of_cells, of_words = jnp.split(weights, [cells.keys.shape[2]], axis=-1)
+    of_cells, of_words = jnp.split(weights, [to_cells.shape[-1]], axis=-1)
     return of_cells, of_words
 
 

@@ -9,7 +9,7 @@ from captioner_jax.generation import constraints
 from captioner_jax.generation.consensus import by_consensus
 from captioner_jax.generation.filters import temperature
 from captioner_jax.generation.search import beam_search, sample, sample_evenly
-from captioner_jax.generation.settings import Generation, make_search
+from captioner_jax.generation.settings import Generation, make_recorder, make_search
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END, PAD
 from captioner_jax.text.tokenizer import train_bpe
@@ -19,9 +19,9 @@ from tests.generation.test_settings import MODEL, TOKENIZER
 LENGTH = 8
 
 
-def speakers(tokenizer=TOKENIZER, louder=4):
+def speakers(tokenizer=TOKENIZER, louder=4, seed=3):
     """Two images; `louder`, the surer of its words."""
-    captioner = Captioner(MODEL, len(tokenizer), rngs=nnx.Rngs(3))
+    captioner = Captioner(MODEL, len(tokenizer), rngs=nnx.Rngs(seed))
     embedding = captioner.decoder.embed.embedding
     embedding[...] = embedding[...] * louder
     return ensemble(captioner, jax.random.normal(jax.random.key(1), (2, 16, 16, 3)))
@@ -87,3 +87,13 @@ def test_what_is_drawn_from_the_likeliest_word_alone_is_greedy(asked):
 def test_groups_differ_as_much_as_asked(diversity, different):
     found = ask(beam=4, groups=4, num_captions=4, diversity=diversity)
     assert [len(of_image) for of_image in spoken(found)] == [different] * 2
+
+
+@pytest.mark.parametrize("alpha", [0.0, 10.0])
+def test_the_steps_of_a_search_end_with_what_it_finds(alpha):
+    """Of a captioner whose captions are of other lengths with each of these."""
+    asked, ones = Generation(beam=3, num_captions=3, length_alpha=alpha), speakers(seed=7)
+    found = jax.jit(lambda: make_search(asked, TOKENIZER, LENGTH)(ones, KEYS))().tokens
+    steps = jax.jit(lambda: make_recorder(asked, TOKENIZER, LENGTH)(ones))().tokens
+    for last, best in zip(np.asarray(steps)[:, -1], np.asarray(found), strict=True):
+        assert {tuple(caption) for caption in last} == {tuple(caption) for caption in best}

@@ -39,11 +39,12 @@ def test_the_prefix_mask_drawn():
 
 def test_attention_to_cells_and_words_is_attention_to_both_in_a_row():
     q = normal(0, B * K, 2, T, 8)
-    cells = KeyValue(normal(1, B, 2, S, 8), normal(2, B, 2, S, 8))
-    words = KeyValue(normal(3, B * K, 2, T, 8), normal(4, B * K, 2, T, 8))
-    row = KeyValue(*(jnp.concatenate([jnp.repeat(f, K, 0), t], 2) for f, t in zip(cells, words, strict=True)))
+    cells = KeyValue.of(normal(1, B, 2, S, 8), normal(2, B, 2, S, 8))
+    words = KeyValue.of(normal(3, B * K, 2, T, 8), normal(4, B * K, 2, T, 8))
+    both = (cells.keys, words.keys), (cells.values, words.values)
+    keys, values = (jnp.concatenate([jnp.repeat(f, K, 0), t], 2) for f, t in both)
     mask = prefix_mask(S, T)[:, :, S:]
-    expected = attention(q, row.keys, row.values, mask)
+    expected = attention(q, keys, values, mask)
     np.testing.assert_allclose(attention_to_both(q, cells, words, causal_mask(T)), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -109,6 +109,22 @@ def test_a_file_put_together_by_hand_is_read(read):
     assert found["c"] == 0
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("DoubleStorage", np.array([0.5, -2.0])),
+        ("LongStorage", np.array([2**40, -1])),
+        ("IntStorage", np.array([2**20, -1], np.int32)),
+        ("ShortStorage", np.array([300, -1], np.int16)),
+        ("CharStorage", np.array([100, -1], np.int8)),
+        ("ByteStorage", np.array([200, 255], np.uint8)),
+    ],
+)
+def test_numbers_of_every_kind_are_read(read, kind, values):
+    found = read(archive(state(text("a"), tensor(length=2, key="1", kind=kind)), {"data/1": values.tobytes()}))
+    np.testing.assert_array_equal(found["a"], values, strict=True)
+
+
 @pytest.mark.parametrize("nest", ["state_dict", "model"])
 def test_the_state_dict_of_a_checkpoint_is_found(read, nest):
     inner = state(text("module.a"), tensor())[2:-1]

@@ -144,6 +144,15 @@ def test_what_cannot_be_trained_is_said_before_data_are_read(changes, message, f
     assert not (tmp_path / "failed").exists()
 
 
+@pytest.mark.parametrize("split", ["validation", "test"])
+def test_an_image_to_be_scored_needs_a_caption(split, folder, tmp_path, monkeypatch, capsys):
+    load = train.load
+    bare = {split: {split: Captions([["a red square"], []])}}
+    monkeypatch.setattr(train, "load", lambda config: dataclasses.replace(load(config), **bare))
+    assert train.main(options(folder, tmp_path, "failed")) == 1
+    assert f"1 ({split}) has no captions" in capsys.readouterr().err
+
+
 def test_settings_reach_the_objective():
     smoothed = TrainConfig(label_smoothing=0.1)
     captions, tokenizer = Captions([["a dog"], ["a cat"]]), train_words(["a dog", "a cat"], 1)
