@@ -39,7 +39,7 @@ from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.pretrained.files import check_weights
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts, storage
-from captioner_jax.training.agreement import check_agreement
+from captioner_jax.training.agreement import agree_on_data, agree_on_settings
 from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
 from captioner_jax.training.contradictions import check_settings
@@ -81,6 +81,7 @@ def with_recipe(arguments: list[str]) -> list[str]:
 
 def run(config: Config, resumption: Resumption) -> int:
     """A run from its settings to its scores; the exit code is RESTART where a SIGTERM has ended it early."""
+    agree_on_settings(config)
     check_run(config, resumption)
     check_settings(config)
     if config.model.encoder.weights is not None:
@@ -94,7 +95,7 @@ def run(config: Config, resumption: Resumption) -> int:
     tokenizer = Tokenizer.train(captions, config.data) if start is None else start.tokenizer
     told = Told.of(captions, tokenizer)
     mark = mark_of(captions, tokenizer)
-    check_agreement(config, mark)
+    agree_on_data(mark)
     check_batches(data.train, config.data, config.train)
     check_captions(data.validation | data.test)
     check_best(data.validation["validation"], config.evaluation)

@@ -44,7 +44,7 @@ from captioner_jax.text.special import END
 FORMAT = 1
 MANIFEST = "export.json"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-# Plain pairs of keys and values, as others know them.
+# Plain pairs of keys, transposed, and values.
 Memory = list[tuple[Float[Array, "B N H S"], Float[Array, "B N S H"]]]
 
 

@@ -35,7 +35,7 @@ class Ensemble(NamedTuple):
     @property
     def images(self) -> Size:
         """B."""
-        return self.voices[0].memory[0].keys.shape[0]
+        return self.voices[0].memory[0].values.shape[0]
 
     @property
     def vocabulary(self) -> int:

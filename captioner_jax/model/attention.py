@@ -18,8 +18,8 @@ from jaxtyping import Array, Bool, Float, Int
 class KeyValue(NamedTuple):
     """Keys and values of a source, a head apart: what queries attend to, and what a decoding cache holds.
 
-    Heads come before positions, so that those of each head lie together; and keys lie as the columns of K^T, since they
-    are written once and multiplied at every step.
+    Heads come before positions, so that those of each head lie together; and keys lie as the columns of K^T, which
+    Q K^T takes as it lies: XLA would turn them round at every step on CPUs.
     """
 
     columns: Float[Array, "B N H S"]
@@ -32,7 +32,7 @@ class KeyValue(NamedTuple):
 
     @property
     def keys(self) -> Float[Array, "B N S H"]:
-        """K, of which nothing is moved where it is transposed again."""
+        """K. What transposes it again moves nothing within a compiled program."""
         return _transposed(self.columns)
 
     def write(self, new: "KeyValue", start: Int[Array, ""]) -> "KeyValue":

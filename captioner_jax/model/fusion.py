@@ -113,7 +113,7 @@ class CrossBlock(nnx.Module):
 
     def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
         """The fusion of B*K sequences with B memories: the K beams of an image are but more queries of it."""
-        images, width = memory.keys.shape[0], x.shape[-1]
+        images, width = memory.values.shape[0], x.shape[-1]
         return self.fuse(self.cross_attention(x.reshape(images, -1, width), memory).reshape(x.shape), x)
 
     def fuse(self, seen: Float[Array, "BK T D"], x: Float[Array, "BK T D"]) -> Float[Array, "BK T D"]:
@@ -260,7 +260,7 @@ def attention_to_both(
 
     of B*K sequences to the S cells of B images, which each image's K sequences share, and to P words of their own.
     """
-    images, sequences = cells.keys.shape[0], q.shape[0]
+    images, sequences = cells.values.shape[0], q.shape[0]
     each = q.reshape(images, -1, *q.shape[1:])
     columns, values = (x.reshape(images, -1, *x.shape[1:]) for x in words)
     mask = jnp.broadcast_to(mask, (sequences, *mask.shape[1:])).reshape(images, -1, *mask.shape[1:])
@@ -270,12 +270,15 @@ def attention_to_both(
 
 
 def weights_of_both(
-    q: Float[Array, "B K N T H"], cells: KeyValue, words: Float[Array, "B K N H P"], mask: Bool[Array, "#B #K 1 T P"]
+    q: Float[Array, "B K N T H"], cells: KeyValue, columns: Float[Array, "B K N H P"], mask: Bool[Array, "#B #K 1 T P"]
 ) -> tuple[Float[Array, "B K N T S"], Float[Array, "B K N T P"]]:
-    """The softmax of `attention_to_both`, parted into what falls on cells and what on words; `words` is K_T^T."""
+    """The softmax of `attention_to_both`, parted into what falls on cells and what on words.
+
+    `columns` are the words' keys, transposed as those of the cells are (`KeyValue`).
+    """
     q = q / math.sqrt(q.shape[-1])
     to_cells = jnp.einsum("bknth,bnhs->bknts", q, cells.columns, preferred_element_type=jnp.float32)
-    to_words = jnp.einsum("bknth,bknhp->bkntp", q, words, preferred_element_type=jnp.float32)
+    to_words = jnp.einsum("bknth,bknhp->bkntp", q, columns, preferred_element_type=jnp.float32)
     to_words = jnp.where(mask, to_words, jnp.finfo(to_words.dtype).min)
     weights = jax.nn.softmax(jnp.concatenate([to_cells, to_words], axis=-1), axis=-1)
     of_cells, of_words = jnp.split(weights, [to_cells.shape[-1]], axis=-1)

@@ -52,7 +52,7 @@ def _find(where: str) -> Path:
     """The file that a path of one, or of its folder, means."""
     path = Path(os.path.expanduser(where))  # noqa: PTH111, which leaves ~NAME of nobody as it is
     if not path.exists():
-        raise UserError(f"{path}: {os.strerror(errno.ENOENT)}")
+        raise UserError(f"{path}: {os.strerror(errno.ENOENT)}; weights are a file, its folder, or hf://OWNER/NAME")
     if not path.is_dir():
         return path
     file = next((path / name for name in WEIGHTS if (path / name).is_file()), None)

@@ -1,4 +1,4 @@
-"""Hosts that train together must mean the same; they compare before anything is computed."""
+"""Hosts that train together must mean the same; they compare settings before anything is read, data before a step."""
 
 import numpy as np
 
@@ -16,16 +16,20 @@ OWN = (
 )
 
 
-def check_agreement(config: Config, mark: str) -> None:
-    """Raises UserError, on all hosts, where one has other settings, or data of another mark, than the first."""
-    mine = {"settings": as_json(config), "data": mark}
-    firsts = hosts.json_of_first(mine)
-    differ = [
-        f"  {name}: {first!r} there, {here!r} here"
-        for name, first, here in differing(firsts["settings"], mine["settings"], OWN)
-    ]
-    if firsts["data"] != mine["data"]:
-        differ.append("  the training captions, or their vocabulary")
+def agree_on_settings(config: Config) -> None:
+    """Raises UserError, on all hosts, where one has other settings than the first."""
+    mine = as_json(config)
+    differ = differing(hosts.json_of_first(mine), mine, OWN)
+    _refuse([f"  {name}: {first!r} there, {here!r} here" for name, first, here in differ])
+
+
+def agree_on_data(mark: str) -> None:
+    """Raises UserError, on all hosts, where the data of one have another mark than those of the first."""
+    _refuse([] if hosts.json_of_first(mark) == mark else ["  the training captions, or their vocabulary"])
+
+
+def _refuse(differ: list[str]) -> None:
+    """Raises UserError where anything does differ here, or elsewhere."""
     others = np.flatnonzero(hosts.of_each(np.asarray(bool(differ))))
     if differ:
         raise UserError("\n".join([f"host {hosts.number()} would not train what host 0 does:", *differ]))

@@ -24,7 +24,7 @@ def check_settings(config: Config) -> None:
 
 
 def _check_start(config: Config) -> None:
-    """Raises UserError where the first parameters would be of two kinds."""
+    """Raises UserError where it is not clear what the first parameters are, or random ones are not enough."""
     encoder, start = config.model.encoder, config.train.start
     if start is not None and encoder.weights is not None:
         raise UserError("model.encoder.weights: those of train.start would be taken; name one of the two")

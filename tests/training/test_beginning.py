@@ -1,4 +1,4 @@
-"""A captioner before its first step: published weights in their place, contradictions refused."""
+"""A captioner before its first step: published weights in their place, or all that another one had."""
 
 import dataclasses
 import functools
