@@ -100,7 +100,7 @@ def test_who_the_others_are_must_be_told_wholly_or_not_at_all(devices, message):
 
 @pytest.mark.slow
 def test_hosts_that_mean_something_else_are_told_how_and_nothing_is_trained(runs):
-    """Before one finds its own to contradict themselves, and leaves the other waiting."""
+    """Before one finds that its own settings contradict each other, and leaves the other waiting."""
     minds = ["--train.learning-rate", "1e-3"], ["--train.learning-rate", "2e-3", "--data.views", "2"]
     both = start(2, runs, "two_minds", of_each=lambda i: minds[i])
     (code, _, err), (other_code, _, other_err) = [run.ended() for run in both]
