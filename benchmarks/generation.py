@@ -1,5 +1,6 @@
 """How fast captions are written here and by what one would take instead: PyTorch with a hand-written cache, eager and
-compiled; Hugging Face's `generate`; torchvision's ResNet-50 and onnxruntime for the encoder.
+compiled; Hugging Face's `generate`; torchvision's ResNet-50 and onnxruntime for the encoder; and a published captioner,
+read by transformers and by this.
 
     python benchmarks/generation.py --others /path/to/python/with/torch --rounds 7
 
@@ -20,6 +21,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
@@ -28,7 +30,7 @@ from rows import Rows, cores
 
 HERE = Path(__file__).parent / "contenders"
 OURS, EAGER, COMPILED, HUGGING_FACE = "captioner_jax", "PyTorch by hand", "the same, compiled", "Hugging Face"
-TORCH = "PyTorch eager"
+TORCH, TRANSFORMERS = "PyTorch eager", "transformers"
 # How many times as fast as these captioner_jax should be, for so many images.
 BARS = {
     (EAGER, 1): 1.7,
@@ -101,13 +103,20 @@ def work(task: Task) -> Work:
     """In float32."""
     if task.part == "encode":
         return Work(task.images * 7.97e9, 4 * 23.5e6)  # ResNet-50 without its head and norms, as XLA counts
+    if task.part == "whole":
+        tokens, width, layers, words = 197, 768, 12, 50_257  # of ViT-B/16 and GPT-2
+        weights = layers * 14 * width**2 + words * width
+        encoder = 2 * tokens * (layers * 12 + 1) * width**2 + layers * 4 * tokens**2 * width
+        memory = 2 * tokens * layers * 2 * width**2
+        flops = task.images * (encoder + memory + TOKENS * task.beams * 2 * weights)
+        return Work(flops, 4 * (12 * layers * width**2 + TOKENS * weights))
     weights = LAYERS * (6 * WIDTH**2 + 2 * WIDTH * FEED_FORWARD) + VOCABULARY * WIDTH  # which each step reads
     memory = 2 * CELLS * LAYERS * 2 * WIDTH**2  # keys and values of an image, once
     return Work(task.images * (memory + TOKENS * task.beams * 2 * weights), 4 * TOKENS * weights)
 
 
 def described(task: Task) -> str:
-    beams = f", {task.beams} beam{'s' * (task.beams > 1)}" if task.part == "decode" else ""
+    beams = f", {task.beams} beam{'s' * (task.beams > 1)}" if task.part != "encode" else ""
     return f"{task.images} image{'s' * (task.images > 1)}{beams}"
 
 
@@ -152,12 +161,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Times of captioning, here and elsewhere.")
     parser.add_argument("--others", default=sys.executable, help="a Python that has torch and the others")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--part", choices=["encode", "decode"], help="this part alone")
+    parser.add_argument("--part", choices=["encode", "decode", "whole"], help="this part alone")
     parser.add_argument("--json", type=Path, help="a file for the results as data")
     asked = parser.parse_args()
     rows = Rows(asked.json)
     here, there = sys.executable, asked.others
-    if asked.part != "encode":
+    if asked.part in (None, "decode"):
         contenders = among(
             {
                 OURS: (here, "ours.py", "float32"),
@@ -171,7 +180,7 @@ def main() -> None:
         compare(f"Captions of {TOKENS} tokens", contenders, tasks, asked.rounds, "tokens", TOKENS, rows)
         for contender in contenders.values():
             contender.end()
-    if asked.part != "decode":
+    if asked.part in (None, "encode"):
         contenders = among(
             {
                 OURS: (here, "ours.py", "float32"),
@@ -188,6 +197,24 @@ def main() -> None:
         compare("ResNet-50", contenders, tasks, asked.rounds, "images", 1, rows)
         for contender in contenders.values():
             contender.end()
+    if asked.part in (None, "whole"):
+        with tempfile.TemporaryDirectory() as folder:
+            compare_published(there, folder, asked.rounds, rows)
+
+
+def compare_published(there: str, folder: str, rounds: int, rows: Rows) -> None:
+    """Tells how long pixels to captions take by one captioner, read by two libraries."""
+    if shutil.which(there) is None:
+        sys.exit(f"{there}: there is no such program")
+    program = str(HERE / "published_there.py")
+    if subprocess.run([there, program, folder, "make"], stderr=subprocess.DEVNULL, check=False).returncode:
+        rows.leave_out("captions are compared with transformers': name a Python that has it, and torch, by --others")
+    ways = {OURS: (sys.executable, "published_here.py", folder), TRANSFORMERS: (there, "published_there.py", folder)}
+    contenders = among(ways, rows)
+    tasks = [Task("whole", images, beams) for images in (1, 16) for beams in (1, 5)]
+    compare(f"Pixels to captions of {TOKENS} tokens", contenders, tasks, rounds, "tokens", TOKENS, rows)
+    for contender in contenders.values():
+        contender.end()
 
 
 if __name__ == "__main__":

@@ -66,6 +66,7 @@ PARTS = {
     "limits": Part("The limit", ("limits.py",), ("--rounds", 10)),
     "captions": Part("Captions", ("generation.py", "--part", "decode"), ("--rounds", 7), others=True),
     "encoder": Part("The encoder", ("generation.py", "--part", "encode"), ("--rounds", 7), others=True),
+    "published": Part("A published captioner", ("generation.py", "--part", "whole"), ("--rounds", 3), others=True),
     "training": Part("Training a small captioner", ("training.py", "small"), ("--rounds", 9), others=True),
     "resnet50": Part("Training with ResNet-50", ("training.py", "resnet50"), ("--rounds", 3), others=True),
     "cold_start": Part("Cold start", ("cold_start.py",), ("--rounds", 3)),

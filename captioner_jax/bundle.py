@@ -26,7 +26,7 @@ from flax import nnx
 
 from captioner_jax.config import DataConfig, ModelConfig, from_dict
 from captioner_jax.data.images import Preprocessing
-from captioner_jax.errors import UserError
+from captioner_jax.errors import AbsentError, UserError
 from captioner_jax.files import sha256, whole_folder, write_bytes_whole, write_whole
 from captioner_jax.generation.consensus import check_comparable
 from captioner_jax.generation.neighbours import Photographs
@@ -146,11 +146,21 @@ def load(directory: Path) -> Bundle:
 
 
 def found(address: str) -> Path:
-    """The folder of a captioner: itself, or by hf://OWNER/NAME[@REVISION] from the hub one of its cache."""
+    """The folder of a captioner: itself, or by hf://OWNER/NAME[@REVISION] from the hub one of its cache.
+
+    Raises UserError where the hub does not give it.
+    """
     if not address.startswith("hf://"):
         return Path(address)
-    _, folder, _ = from_hub(address, [WEIGHTS], [CARD, TOKENIZER, PHOTOGRAPHS])
+    try:
+        _, folder, _ = from_hub(address, [WEIGHTS], [CARD, TOKENIZER, PHOTOGRAPHS])
+    except AbsentError as error:
+        raise UserError(f"{address} is no captioner: it has no {WEIGHTS}. {_how_to_convert(address)}") from error
     return folder
+
+
+def _how_to_convert(address: object) -> str:
+    return f"One that transformers keeps becomes one by: python -m captioner_jax.published {address} FOLDER"
 
 
 def rounded(whole: Bundle) -> Bundle:
@@ -208,7 +218,8 @@ def _card(directory: Path) -> dict[str, Any]:
     try:
         return json.loads((directory / CARD).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{directory} is no captioner: {CARD}: {error.strerror or error}") from error
+        hint = f". {_how_to_convert(directory)}" if (directory / "config.json").is_file() else ""
+        raise UserError(f"{directory} is no captioner: {CARD}: {error.strerror or error}{hint}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{directory / CARD} is damaged: {error}") from error
 

@@ -28,7 +28,7 @@ EncoderKind = Literal[
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152",
     "vgg11", "vgg13", "vgg16", "vgg19", "vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn",
     "densenet121", "densenet169", "densenet201",
-    "vit_s16", "vit_b16", "clip_b32", "clip_b16", "clip_l14",
+    "vit_s16", "vit_b16", "clip_b32", "clip_b16", "clip_l14", "blip_b16", "blip_l16",
 ]
 # fmt: on
 
@@ -51,7 +51,7 @@ class EncoderConfig:
     blocks: tuple[NotNegative, ...] = (0, 2)
     """convnet: residual blocks of each stage."""
     ends_after: Positive | None = None
-    """Classic ones: stages (vit, clip: blocks) that are used, the first ones; None: all."""
+    """Classic ones: stages (vit, clip, blip: blocks) that are used, the first ones; None: all."""
     resnet_version: Literal["1", "1.5"] = "1.5"
     """resnet50 and deeper: where a stage halves the grid, in its first 1x1 convolution or, as torchvision, its 3x3."""
     batch_norm: Literal["frozen", "trained"] = "frozen"
@@ -79,6 +79,9 @@ class ModelConfig:
     """F, the inner width of the feed-forward network."""
     layers: Positive = 2
     """L, decoder blocks."""
+    decoder: Literal["plain", "gpt2", "bert"] = "plain"
+    """That of the formulas; or, for published captioners, GPT-2's or BERT's, which read all tokens of a Vision
+    Transformer as they are."""
     fusion: Literal["cross", "concat", "weighted", "sigmoid"] = "cross"
     """How image features F meet text features T: words attend to cells; one sequence [F; T]; what a word sees and what
     it knows, weighted by sigma(W_F F + W_T T); or that sigma alone."""

@@ -26,6 +26,10 @@ class UserError(Exception):
     """With which a program ends."""
 
 
+class AbsentError(UserError):
+    """What was looked for is not in what was named."""
+
+
 class OutageError(UserError):
     """Something that others provide is not to be had now, and may be later."""
 

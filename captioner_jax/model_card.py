@@ -16,6 +16,7 @@ TERMS = {
     "flickr8k": "For research and teaching, not for commerce; photographs from Flickr under their owners' terms.",
     "flickr30k": "For research and teaching, not for commerce; photographs from Flickr under their owners' terms.",
 }
+DECODERS = {"plain": "Transformer", "gpt2": "GPT-2", "bert": "BERT"}
 UNKNOWN_TERMS = "Not known to the program that wrote this card: whoever trained the captioner should say."
 LIMITS = """\
 - It tells what captions of its training data tell, in their words, and takes what they do not know for what they do.
@@ -47,7 +48,6 @@ def model_card(
     name = data.get("tfds", {}).get("name") if data.get("source") == "tfds" else data.get("source")
     terms = TERMS.get(re.split("[:/]", name or "")[0], UNKNOWN_TERMS)
     kept = f" {of_photographs(photographs)}" if photographs else ""
-    beside = f", beside a teacher, {training['teacher']} with published weights" if "teacher" in training else ""
     return f"""{HEAD}
 # {training.get("run", "An image captioner")}
 
@@ -59,13 +59,13 @@ Writes captions of pictures.
 | | |
 |---|---|
 | encoder | {model.encoder.kind}, pictures of {size} x {size} |
-| decoder | Transformer: {model.layers} layers of width {model.width}, {model.heads} heads, fusion {model.fusion} |
+| decoder | {_decoder(model)} |
 | parameters | {parameters:,} |
 | vocabulary | {_vocabulary(entries, data.get("tokenizer"))} |
 
 ## Data
 
-Trained on `{name or "unknown"}` for {_steps(training)}{_before(training)}{beside}.{_between(training)}{kept}
+{_learning(name, training)}{kept}
 
 ## Scores
 
@@ -86,6 +86,19 @@ chooses a licence that agrees with both, and names it here.
 """
 
 
+def _decoder(model: ModelConfig) -> str:
+    layers = f"{model.layers} layers of width {model.width}, {model.heads} heads, fusion {model.fusion}"
+    return f"{DECODERS[model.decoder]}: {layers}"
+
+
+def _learning(data: str | None, training: Mapping[str, Any]) -> str:
+    """What it was trained on, and for how long; or that others did, and where they tell."""
+    if "published" in training:
+        return f"Trained by others, who published it as `{training['published']}` and tell there on what."
+    beside = f", beside a teacher, {training['teacher']} with published weights" if "teacher" in training else ""
+    return f"Trained on `{data or 'unknown'}` for {_steps(training)}{_before(training)}{beside}.{_between(training)}"
+
+
 def _steps(training: Mapping[str, Any]) -> str:
     return f"{training.get('step', 'an unknown number of')} steps"
 
@@ -95,6 +108,8 @@ def _before(training: Mapping[str, Any]) -> str:
     start = training.get("start")
     if not isinstance(start, Mapping):
         return ""
+    if "published" in start:
+        return f", after others had trained it and published it as `{start['published']}`"
     return f", after `{start.get('run', 'another captioner')}` for {_steps(start)}{_before(start)}"
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import sample
 import train
-from captioner_jax import evaluate, export, neighbours, release
+from captioner_jax import evaluate, export, neighbours, published, release
 from captioner_jax.explain import __main__ as explain
 from captioner_jax.platforms import has_tpus
 
@@ -45,6 +45,7 @@ PROGRAMS = {
     "captioner_jax/explain/__main__.py": (explain, "absent"),
     "captioner_jax/export.py": (export, "absent"),
     "captioner_jax/neighbours.py": (neighbours, "absent"),
+    "captioner_jax/published.py": (published, "absent", "new"),
     "captioner_jax/release.py": (release, "absent", "new"),
 }
 START_NO_JAX = {"captioner_jax/__main__.py", "captioner_jax/bench.py", "captioner_jax/data/__main__.py"}

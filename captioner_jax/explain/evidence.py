@@ -44,7 +44,7 @@ def make_evidence(captioner: Untrained) -> Callable[[Parameters, Images, Int[Arr
         retelling = retell(captioner, parameters, images, tokens)
         _, looks = retelling.logits()
         maps = mean_attention(looks), rollout(looks), gradient_weighted(retelling), occlusion(retelling)
-        return Evidence(*(x.reshape(*x.shape[:2], *retelling.grid) for x in maps))
+        return Evidence(*map(retelling.placed, maps))
 
     return evidence
 

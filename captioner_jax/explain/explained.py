@@ -19,7 +19,7 @@ class Explained(NamedTuple):
     """A caption token by token, END last: how likely each was, what else was, and where each head of each layer looked.
 
     The looks of a head at the y x cells sum to 1, and so do its looks back at START and the tokens before; under
-    concatenation both sum to 1 together.
+    concatenation both sum to 1 together. What falls on a class token, which published captioners look at, is left out.
     """
 
     caption: Caption

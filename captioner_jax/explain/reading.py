@@ -19,14 +19,15 @@ from captioner_jax.text.special import PAD, START
 
 
 class Retelling(NamedTuple):
-    """B captions, as T tokens with END and PAD, and the memories that they were written from, of y x cells.
+    """B captions, as T tokens with END and PAD, and the memories that they were written from.
 
+    The last y * x cells of a memory are those of the image's `grid`; before them there may be a class token.
     What is told of padding means nothing.
     """
 
     decoder: Decoder
     memory: Float[Array, "B S D"]
-    grid: tuple[int, ...]
+    grid: tuple[int, int]
     tokens: Int[Array, "B T"]
 
     def logits(
@@ -37,6 +38,11 @@ class Retelling(NamedTuple):
         if is_cell is None:
             is_cell = jnp.ones(self.memory.shape[:2], bool)
         return self.decoder.watched(inputs, inputs != PAD, self.memory, is_cell, nudges)
+
+    def placed(self, shares: Float[Array, "*B S"]) -> Float[Array, "*B y x"]:
+        """What falls on the cells of the image, in their places."""
+        height, width = self.grid
+        return shares[..., shares.shape[-1] - height * width :].reshape(*shares.shape[:-1], height, width)
 
     def log_p(self, is_cell: Bool[Array, "B S"] | None = None) -> Float[Array, "B T"]:
         """Log-probability of each token, in nats, given the cells that are left."""
@@ -51,7 +57,7 @@ def retell(captioner: Untrained, parameters: Parameters, images: Images, tokens:
     """Each image's caption with its memory; to be jitted with what is asked of it."""
     model = nnx.merge(captioner.graphdef, parameters)
     cells = cells_of(model, jnp.asarray(images), captioner.preprocessing)
-    return Retelling(model.decoder, model.encode(cells), cells.shape[1:3], jnp.asarray(tokens))
+    return Retelling(model.decoder, model.encode(cells), model.grid(cells), jnp.asarray(tokens))
 
 
 class Reading(NamedTuple):
@@ -80,7 +86,7 @@ def make_reader(
             retelling.of_tokens(log_p),
             likeliest,
             likeliest_log_p,
-            at_cells.reshape(*at_cells.shape[:-1], *retelling.grid),
+            retelling.placed(at_cells),
             jnp.stack([layer.words for layer in looks], axis=1),
         )
 

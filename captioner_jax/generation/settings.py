@@ -230,7 +230,7 @@ def _known(tokenizer: Tokenizer, text: str, asked: str) -> list[int]:
 def _word(tokenizer: Tokenizer, word: str, asked: str) -> int:
     """The id of one word. Raises UserError where it is none or several, or words are written in pieces."""
     if not tokenizer.by_words:
-        raise UserError(f"{asked} takes a captioner that writes whole words, and this one writes pairs of bytes")
+        raise UserError(f"{asked} takes a captioner that writes whole words, and this one writes parts of words")
     ids = _known(tokenizer, word, asked)
     if len(ids) > 1:
         raise UserError(f"{asked}: {word!r} is {len(ids)} tokens of this captioner's, and may only be one")

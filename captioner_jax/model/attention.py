@@ -93,8 +93,8 @@ class MultiHeadAttention(nnx.Module):
     projected (`project`), so that a memory, or the words before, need projecting only once.
     """
 
-    def __init__(self, width: int, heads: int, *, bias: bool = False, rngs: nnx.Rngs):
-        """`bias` adds one to each projection, as later networks do.
+    def __init__(self, width: int, heads: int, *, bias: bool = False, source: int | None = None, rngs: nnx.Rngs):
+        """`bias` adds one to each projection, as later networks do; `source` is the source's width, if it is not D.
 
         Raises ValueError where `width` D does not divide into `heads` N heads of equal size H.
         """
@@ -104,8 +104,8 @@ class MultiHeadAttention(nnx.Module):
         split = nnx.initializers.lecun_normal(in_axis=0, out_axis=(1, 2))
         merge = nnx.initializers.lecun_normal(in_axis=(0, 1), out_axis=2)
         self.w_q = nnx.Param(split(rngs.params(), (width, heads, head_size)))
-        self.w_k = nnx.Param(split(rngs.params(), (width, heads, head_size)))
-        self.w_v = nnx.Param(split(rngs.params(), (width, heads, head_size)))
+        self.w_k = nnx.Param(split(rngs.params(), (source or width, heads, head_size)))
+        self.w_v = nnx.Param(split(rngs.params(), (source or width, heads, head_size)))
         self.w_o = nnx.Param(merge(rngs.params(), (heads, head_size, width)))
         self.bias = Biases(width, heads) if bias else None
 

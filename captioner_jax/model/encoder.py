@@ -22,9 +22,14 @@ class Encoder(Protocol):
     def __call__(self, images: Float[Array, "B Y X 3"], rngs: nnx.Rngs | None = None) -> Float[Array, "B y x C"]: ...
 
 
-def make_encoder(config: EncoderConfig, *, rngs: nnx.Rngs) -> Encoder:
-    """Raises ValueError where the configuration contradicts itself."""
+def make_encoder(config: EncoderConfig, *, with_class: bool = False, rngs: nnx.Rngs) -> Encoder:
+    """`with_class` gives a Vision Transformer's class token and cells as one row.
+
+    Raises ValueError where the configuration contradicts itself, and where there is no class token.
+    """
     family = config.kind.rstrip("0123456789").removesuffix("_bn").rstrip("0123456789")
+    if with_class and not config.kind.startswith(("vit", "clip", "blip")):
+        raise ValueError(f"a decoder of published captioners looks at a class token, and {config.kind} has none")
     match family:
         case "convnet":
             return ConvNet(config, rngs=rngs)
@@ -35,4 +40,4 @@ def make_encoder(config: EncoderConfig, *, rngs: nnx.Rngs) -> Encoder:
         case "densenet":
             return DenseNet(config, rngs=rngs)
         case _:
-            return ViT(config, rngs=rngs)
+            return ViT(config, with_class=with_class, rngs=rngs)

@@ -10,6 +10,7 @@ Normalisation comes before each sublayer, not after it: Xiong et al. 2020, "On L
 Architecture", equation of the Pre-LN block in table 1.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -27,7 +28,7 @@ from captioner_jax.model.attention import (
     padding_mask,
     read,
 )
-from captioner_jax.model.layers import FeedForward, LayerNorm, Linear, dropout
+from captioner_jax.model.layers import Activation, FeedForward, LayerNorm, Linear, dropout
 
 
 class Looks(NamedTuple):
@@ -46,20 +47,34 @@ class Watched(NamedTuple):
     """A block's words and cells as they leave it, and where its heads looked."""
 
     words: Float[Array, "B T D"]
-    cells: Float[Array, "B S D"]
+    cells: Float[Array, "B S C"]
     looks: Looks
+
+
+class Style(NamedTuple):
+    """In what blocks of one formula differ: biases of projections, what norms add to variances, the activation."""
+
+    bias: bool
+    epsilon: float
+    activation: Activation
+
+
+PLAIN = Style(bias=False, epsilon=1e-6, activation=jax.nn.relu)
 
 
 class CrossBlock(nnx.Module):
     """Self-attention, cross-attention, feed-forward, each added to what it read (Vaswani et al. 2017, section 3.1)."""
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        self.norm_1 = LayerNorm(config.width, rngs=rngs)
-        self.self_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
-        self.norm_2 = LayerNorm(config.width, rngs=rngs)
-        self.cross_attention = MultiHeadAttention(config.width, config.heads, rngs=rngs)
-        self.norm_3 = LayerNorm(config.width, rngs=rngs)
-        self.mlp = FeedForward(config.width, config.feed_forward, rngs=rngs)
+    def __init__(self, config: ModelConfig, *, style: Style = PLAIN, channels: int | None = None, rngs: nnx.Rngs):
+        """`channels` is the memory's width, if it is not D."""
+        norm = functools.partial(LayerNorm, config.width, epsilon=style.epsilon, rngs=rngs)
+        attention = functools.partial(MultiHeadAttention, config.width, config.heads, bias=style.bias, rngs=rngs)
+        self.norm_1 = norm()
+        self.self_attention = attention()
+        self.norm_2 = norm()
+        self.cross_attention = attention(source=channels)
+        self.norm_3 = norm()
+        self.mlp = FeedForward(config.width, config.feed_forward, style.activation, rngs=rngs)
         self.dropout = config.dropout
 
     def meet(
@@ -83,7 +98,7 @@ class CrossBlock(nnx.Module):
         into it from position `start` on.
         """
         h = self.norm_1(x)
-        words = _with_past(self.self_attention.project(h), past, start)
+        words = with_past(self.self_attention.project(h), past, start)
         x = x + dropout(self.self_attention(h, words, mask), self.dropout, rngs)
         x = x + dropout(self.look(self.norm_2(x), memory), self.dropout, rngs)
         x = x + dropout(self.mlp(self.norm_3(x)), self.dropout, rngs)
@@ -92,7 +107,7 @@ class CrossBlock(nnx.Module):
     def watched(
         self,
         x: Float[Array, "B T D"],
-        cells: Float[Array, "B S D"],
+        cells: Float[Array, "B S C"],
         mask: Bool[Array, "#B 1 T T"],
         is_cell: Bool[Array, "B S"],
         nudge: Looks | None = None,
@@ -103,11 +118,11 @@ class CrossBlock(nnx.Module):
         """
         h = self.norm_1(x)
         words, memory = self.self_attention.project(h), self.cross_attention.project(cells)
-        at_words = _nudged(attention_weights(self.self_attention.queries(h), words.keys, mask), nudge and nudge.words)
+        at_words = nudged(attention_weights(self.self_attention.queries(h), words.keys, mask), nudge and nudge.words)
         x = x + self.self_attention.merge(read(at_words, words.values))
         h = self.norm_2(x)
         at_cells = attention_weights(self.cross_attention.queries(h), memory.keys, padding_mask(is_cell))
-        at_cells = _nudged(at_cells, nudge and nudge.cells)
+        at_cells = nudged(at_cells, nudge and nudge.cells)
         x = x + self.fuse(self.cross_attention.merge(read(at_cells, memory.values)), h)
         return Watched(x + self.mlp(self.norm_3(x)), cells, Looks(at_words, at_cells, None))
 
@@ -194,7 +209,7 @@ class ConcatBlock(nnx.Module):
     ) -> tuple[Float[Array, "BK T D"], KeyValue]:
         """T new positions, and the keys and values of all P words that they may look at; as in `CrossBlock`."""
         h = self.norm_1(x)
-        words = _with_past(self.self_attention.project(h), past, start)
+        words = with_past(self.self_attention.project(h), past, start)
         heads = attention_to_both(self.self_attention.queries(h), memory, words, mask)
         x = x + dropout(self.self_attention.merge(heads), self.dropout, rngs)
         x = x + dropout(self.mlp(self.norm_2(x)), self.dropout, rngs)
@@ -213,9 +228,9 @@ class ConcatBlock(nnx.Module):
         h = self.norm_1(both)
         source, split = self.self_attention.project(h), cells.shape[1]
         weights = attention_weights(self.self_attention.queries(h), source.keys, joint_mask(is_cell, mask))
-        at_words = _nudged(weights[:, :, split:, split:], nudge and nudge.words)
-        at_cells = _nudged(weights[:, :, split:, :split], nudge and nudge.cells)
-        among = _nudged(weights[:, :, :split, :split], nudge and nudge.among)
+        at_words = nudged(weights[:, :, split:, split:], nudge and nudge.words)
+        at_cells = nudged(weights[:, :, split:, :split], nudge and nudge.cells)
+        among = nudged(weights[:, :, :split, :split], nudge and nudge.among)
         of_cells, of_words = source.values[:, :, :split], source.values[:, :, split:]
         heads = [read(among, of_cells), read(at_cells, of_cells) + read(at_words, of_words)]
         both = both + self.self_attention.merge(jnp.concatenate(heads, axis=2))
@@ -285,9 +300,11 @@ def weights_of_both(
     return of_cells, of_words
 
 
-def _with_past(new: KeyValue, past: KeyValue | None, start: Int[Array, ""] | int) -> KeyValue:
+def with_past(new: KeyValue, past: KeyValue | None, start: Int[Array, ""] | int) -> KeyValue:
+    """Keys and values of new words alone, or put into those of a past from a position on."""
     return new if past is None else past.write(new, jnp.asarray(start))
 
 
-def _nudged(weights: Float[Array, "*shape"], by: Float[Array, "*shape"] | None) -> Float[Array, "*shape"]:
+def nudged(weights: Float[Array, "*shape"], by: Float[Array, "*shape"] | None) -> Float[Array, "*shape"]:
+    """Weights, and what is added to them for derivatives."""
     return weights if by is None else weights + by

@@ -1,9 +1,26 @@
 """The small pieces that blocks share: normalisation, dropout, linear maps, the position-wise feed-forward network."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
+
+Activation = Callable[[Float[Array, "*shape"]], Float[Array, "*shape"]]
+
+
+def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""$$x\, \Phi(x)$$ (Hendrycks and Gimpel 2016, section 2), Phi the normal distribution, not an approximation."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+def tanh_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    r"""$$\tfrac12 x \left(1 + \tanh\left[\sqrt{2/\pi}\,(x + 0.044715\, x^3)\right]\right)$$
+
+    (Hendrycks and Gimpel 2016, section 2): what GPT-2 takes for `gelu`.
+    """
+    return jax.nn.gelu(x, approximate=True)
 
 
 def dropout(x: Float[Array, "*shape"], rate: float, rngs: nnx.Rngs | None) -> Float[Array, "*shape"]:
@@ -44,11 +61,15 @@ class GroupNorm(nnx.GroupNorm):
 
 
 class FeedForward(nnx.Module):
-    r"""$$\mathrm{FFN}(x) = \max(0,\ x W_1 + b_1)\, W_2 + b_2$$ (Vaswani et al. 2017, equation 2)."""
+    r"""$$\mathrm{FFN}(x) = \max(0,\ x W_1 + b_1)\, W_2 + b_2$$ (Vaswani et al. 2017, equation 2).
 
-    def __init__(self, width: int, hidden: int, *, rngs: nnx.Rngs):
+    Later networks have another `activation` in place of max(0, x).
+    """
+
+    def __init__(self, width: int, hidden: int, activation: Activation = jax.nn.relu, *, rngs: nnx.Rngs):
         self.linear_1 = Linear(width, hidden, rngs=rngs)
         self.linear_2 = Linear(hidden, width, rngs=rngs)
+        self.activation = activation
 
     def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-        return self.linear_2(jax.nn.relu(self.linear_1(x)))
+        return self.linear_2(self.activation(self.linear_1(x)))

@@ -29,17 +29,30 @@ class Weights(NamedTuple):
     preprocessor: dict[str, Any] | None
 
 
-def read_weights(where: str) -> Weights:
-    """The weights in a file, a folder, or hf://OWNER/NAME[@REVISION][/FILE].
+class Located(NamedTuple):
+    """A file of weights, the folder of what was published with it, and where both came from."""
 
-    Raises UserError where there are none, where they are damaged or of another kind, and where the hub does not give
-    them.
+    file: Path
+    folder: Path
+    origin: str
+
+
+def locate(where: str, cards: Sequence[str] = CARDS) -> Located:
+    """What a file, a folder, or hf://OWNER/NAME[@REVISION][/FILE] means; of the hub, `cards` are fetched besides.
+
+    Raises UserError where there is nothing, and where the hub does not give it.
     """
     if where.startswith("hf://"):
-        return _weights_from_hub(where)
+        return Located(*from_hub(where, WEIGHTS, cards))
     file = _find(where)
-    card = _preprocessor(file.parent) if file.name in WEIGHTS else None  # of others nobody knows whose it is
-    return Weights(*_contents(file), str(file), card)
+    return Located(file, file.parent, str(file))
+
+
+def read_weights(where: str) -> Weights:
+    """The weights that `locate` finds. Raises UserError alike, and where they are damaged or of another kind."""
+    file, folder, origin = locate(where)
+    is_told = where.startswith("hf://") or file.name in WEIGHTS  # of others nobody knows whose the card is
+    return Weights(*contents(file), origin, preprocessor(folder) if is_told else None)
 
 
 def check_weights(where: str) -> None:
@@ -70,13 +83,8 @@ def from_hub(address: str, weights: Sequence[str], cards: Sequence[str]) -> tupl
     return hub.fetch(address, weights, cards)
 
 
-def _weights_from_hub(address: str) -> Weights:
-    file, folder, origin = from_hub(address, WEIGHTS, CARDS)
-    return Weights(*_contents(file), origin, _preprocessor(folder))
-
-
-def _contents(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Tensors and metadata."""
+def contents(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Tensors and metadata. Raises UserError where they cannot be read."""
     try:
         match file.suffix:
             case ".safetensors":
@@ -102,10 +110,10 @@ def _read_safetensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
         raise UserError(f"{file} holds numbers of a type that is not read here: save them as float16") from error
 
 
-def _preprocessor(folder: Path) -> dict[str, Any] | None:
+def preprocessor(folder: Path) -> dict[str, Any] | None:
     """What the cards in a folder tell of normalisation."""
     for card in (folder / name for name in CARDS):
-        told = _json(card) if card.is_file() else {}
+        told = read_json(card) if card.is_file() else {}
         inner = told.get("pretrained_cfg")
         told = inner if isinstance(inner, dict) else told
         mean, deviation = (told.get(f"image_{key}", told.get(key)) for key in ("mean", "std"))
@@ -114,7 +122,8 @@ def _preprocessor(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
+    """Raises UserError where it cannot be read, or is no JSON object."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from huggingface_hub import HfApi, errors, try_to_load_from_cache
 
-from captioner_jax.errors import FORBIDDEN, FULL, OutageError, UserError
+from captioner_jax.errors import FORBIDDEN, FULL, AbsentError, OutageError, UserError
 from captioner_jax.files import sha256
 
 _REVISION = r"(?P<revision>(refs/(pr|convert)/)?[\w.-]+)"
@@ -43,7 +43,7 @@ def fetch(address: str, weights: Sequence[str], cards: Sequence[str]) -> Fetched
 
     Nothing else is downloaded. The SHA-256 of the weights is compared with the hub's; without a network, what an
     earlier run left in the cache is taken. Raises UserError where they are not to be had, each time for its reason: an
-    OutageError where they may be later.
+    AbsentError where the repository has none, an OutageError where they may be had later.
     """
     wanted = parse(address)
     hub = HfApi()
@@ -83,10 +83,10 @@ def _listed(hub: HfApi, wanted: Address) -> dict[str, str | None] | None:
 def _downloaded(
     hub: HfApi, wanted: Address, digests: dict[str, str | None], weights: Sequence[str], cards: Sequence[str]
 ) -> Fetched:
-    """Raises UserError where the repository has none of the weights, or where they are damaged on the way."""
+    """Raises AbsentError where the repository has none of the weights, UserError where they are damaged on the way."""
     name = next((name for name in weights if name in digests), None)
     if name is None:
-        raise UserError(f"hf://{wanted.repository} has no {' and no '.join(weights)}: name a file that it has")
+        raise AbsentError(f"hf://{wanted.repository} has no {' and no '.join(weights)}: name a file that it has")
     for card in (card for card in cards if card in digests):
         hub.hf_hub_download(wanted.repository, card, revision=wanted.revision)
     file = Path(hub.hf_hub_download(wanted.repository, name, revision=wanted.revision))

@@ -52,8 +52,8 @@ def load_into(
     ours = _with_our_epsilon(_renamed(weights.tensors, config), weights)
     missing = [name for name in wanted if name not in ours]
     from_scratch = missing if _are_last_stages(missing, wanted) else []
-    if mistakes := _mistakes(ours, wanted, complete, [] if from_scratch else missing):
-        raise UserError("\n".join([f"{weights.origin} does not hold the weights of {config.kind}:", *mistakes]))
+    if found := mistakes(ours, wanted, complete, [] if from_scratch else missing):
+        raise UserError("\n".join([f"{weights.origin} does not hold the weights of {config.kind}:", *found]))
     arrays = {name: np.asarray(ours[name], np.float32, order="C") for name in wanted if name in ours}
     return Loaded(arrays, from_scratch, _normalisation(config, weights), weights.origin)
 
@@ -61,7 +61,7 @@ def load_into(
 def _renamed(tensors: Mapping[str, np.ndarray], config: EncoderConfig) -> dict[str, np.ndarray]:
     if config.kind == "convnet":
         raise UserError("no weights are published for convnet: choose another --model.encoder.kind, or no weights")
-    names = vit_names if config.kind.startswith(("vit", "clip")) else convolutional_names
+    names = vit_names if config.kind.startswith(("vit", "clip", "blip")) else convolutional_names
     return names.to_ours(tensors, config.kind)
 
 
@@ -101,7 +101,7 @@ def _are_last_stages(missing: list[str], wanted: Iterable[str]) -> bool:
     return first > 0 and set(missing) == {name for name, stage in stages.items() if stage >= first}
 
 
-def _mistakes(
+def mistakes(
     ours: Mapping[str, np.ndarray],
     wanted: Mapping[str, tuple[int, ...]],
     complete: Mapping[str, tuple[int, ...]],
@@ -135,7 +135,7 @@ def _normalisation(config: EncoderConfig, weights: Weights) -> str:
         return config.normalisation
     if weights.preprocessor is not None:
         return _of_preprocessor(weights.preprocessor, weights.origin)
-    if config.kind.startswith("clip"):
+    if config.kind.startswith(("clip", "blip")):
         return "clip"
     if config.kind.startswith("vit") and "conv_proj.weight" not in weights.tensors:  # which is torchvision's name
         raise UserError(

@@ -1,4 +1,7 @@
-"""Captions to ids and back, kept as a Hugging Face `tokenizers` file: words, or pairs of bytes for any language."""
+"""Captions to ids and back, kept as a Hugging Face `tokenizers` file: words, or pairs of bytes for any language.
+
+Published captioners may write in pieces of words besides.
+"""
 
 import collections
 import re
@@ -7,7 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import tokenizers
 from jaxtyping import Int
-from tokenizers import decoders, models, pre_tokenizers, trainers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from captioner_jax.config import DataConfig
 from captioner_jax.text import ptb
@@ -15,7 +18,9 @@ from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS, START, UNKNOWN
 
 # Tokens of the Penn Treebank that belong to the word before.
 CLITICS = ("'s", "n't", "'re", "'ve", "'ll", "'d", "'m")
-# Its names of brackets.
+# What pieces that go on with a word begin with.
+GOES_ON = "##"
+# The Penn Treebank's names of brackets.
 BRACKETS = {"-lrb-": "(", "-rrb-": ")", "-lsb-": "[", "-rsb-": "]", "-lcb-": "{", "-rcb-": "}"}
 
 # Letters that stand for bytes in byte pairs: most for themselves, those that print nothing for others, from 256 on.
@@ -34,6 +39,7 @@ class Tokenizer:
         backend.encode_special_tokens = True  # what looks like one in a caption is text
         self.backend = backend
         self.by_words = isinstance(backend.model, models.WordLevel)
+        self.by_bytes = isinstance(backend.model, models.BPE)
 
     @staticmethod
     def train(captions: Iterable[Sequence[str]], config: DataConfig) -> "Tokenizer":
@@ -64,13 +70,14 @@ class Tokenizer:
             other.decoder = decoders.Sequence([*brackets, *spaces])
         else:
             strip = decoders.Replace(tokenizers.Regex(r"\A\s+|\s+\z"), "")
-            other.decoder = decoders.Sequence([decoders.ByteLevel(), strip])
+            fused = [] if self.by_bytes else [decoders.Fuse()]
+            other.decoder = decoders.Sequence([self.backend.decoder, *fused, strip])
         return other.to_str(pretty=True)
 
     @property
     def most_frequent(self) -> int:
         """From this id on entries stand by falling frequency: words, or pairs as they were merged, after all bytes."""
-        return len(SPECIAL_TOKENS) + (0 if self.by_words else len(BYTES))
+        return len(SPECIAL_TOKENS) + (len(BYTES) if self.by_bytes else 0)
 
     def __len__(self) -> int:
         """V, the size of the vocabulary."""
@@ -106,10 +113,13 @@ class Tokenizer:
         return joined(self.backend.id_to_token(i) or "" for i in kept)
 
     def name(self, token: int | np.integer) -> str:
-        """What a token is by itself: a word, or bytes of a text, such as " dog", or <e7> for a part of a character."""
+        """What a token is by itself: a word, or bytes of a text, such as " dog", or <e7> for a part of a character; or
+        a piece of a word, such as " dog" and "s"."""
         letters = self.backend.id_to_token(int(token)) or ""
         if self.by_words or token < len(SPECIAL_TOKENS):
             return joined([letters])
+        if not self.by_bytes:
+            return letters.removeprefix(GOES_ON) if letters.startswith(GOES_ON) else f" {letters}"
         content = bytes(BYTES[letter] for letter in letters)
         try:
             return content.decode("utf-8")
@@ -146,6 +156,42 @@ def train_bpe(captions: Iterable[str], vocabulary: int) -> Tokenizer:
     )
     backend.train_from_iterator(captions, trainer)
     return Tokenizer(backend)
+
+
+def of_byte_pairs(tokens: Sequence[str], merges: Sequence[tuple[str, str]]) -> Tokenizer:
+    """Byte pairs as GPT-2 has them: these entries after the special tokens, merged in this order.
+
+    Raises ValueError where they do not go together.
+    """
+    try:
+        backend = tokenizers.Tokenizer(models.BPE(vocab=_after_special(tokens), merges=list(merges)))
+    except Exception as error:  # the library raises bare Exception
+        raise ValueError(str(error)) from error
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens(list(SPECIAL_TOKENS))
+    return Tokenizer(backend)
+
+
+def of_word_pieces(tokens: Sequence[str]) -> Tokenizer:
+    """Pieces of words as BERT has them in lower case: these entries after the special tokens.
+
+    A word is cut into the longest pieces from its beginning on (Schuster and Nakajima 2012; Devlin et al. 2019,
+    section 3).
+    """
+    pieces = models.WordPiece(
+        vocab=_after_special(tokens), unk_token=SPECIAL_TOKENS[UNKNOWN], continuing_subword_prefix=GOES_ON
+    )
+    backend = tokenizers.Tokenizer(pieces)
+    backend.normalizer = normalizers.BertNormalizer(lowercase=True)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix=GOES_ON, cleanup=True)
+    backend.add_special_tokens(list(SPECIAL_TOKENS))
+    return Tokenizer(backend)
+
+
+def _after_special(tokens: Sequence[str]) -> dict[str, int]:
+    return {token: number for number, token in enumerate([*SPECIAL_TOKENS, *tokens])}
 
 
 def framed(ids: Sequence[int] | np.ndarray, length: int) -> Int[np.ndarray, " U"]:

@@ -25,7 +25,7 @@ class Beginning(NamedTuple):
     """The model's structure, its first state, what images must go through for it, and where its encoder is from.
 
     `history` is to be told with the captioner: the kind of its `teacher`, or that of what it starts from; and `run` and
-    `step` of that `start`, with the same of what that started from.
+    `step` of that `start`, or as what it was published, with the same of what that started from.
     """
 
     graphdef: nnx.GraphDef[Captioner]
@@ -98,7 +98,7 @@ def _history(config: Config, start: Bundle | None) -> dict[str, Any]:
     history: dict[str, Any] = {}
     if start is not None:
         before = start.training
-        history["start"] = {name: before[name] for name in ("run", "step", "start") if name in before}
+        history["start"] = {name: before[name] for name in ("run", "step", "start", "published") if name in before}
         history |= {name: before[name] for name in ("teacher",) if name in before}
     if config.teacher.is_there:
         history["teacher"] = config.teacher.encoder.kind

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from captioner_jax.bundle import abstract
 from captioner_jax.config import Config, DataConfig, EncoderConfig, SelfCriticalConfig, TrainConfig
 from captioner_jax.errors import UserError
+from captioner_jax.model import bert, gpt2
 from captioner_jax.text.compiled_ngrams import LONGEST
 
 
@@ -20,6 +21,7 @@ def check_settings(config: Config) -> None:
     _check_encoder(config)
     _check_features(config)
     _check_buckets(config.data)
+    _check_length(config)
     _check_sizes(config)
 
 
@@ -99,6 +101,13 @@ def _check_sizes(config: Config) -> None:
         jax.eval_shape(cells_and_memory, parameters, jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
     except (ValueError, TypeError) as error:
         raise UserError(f"model: {error} (data.image_size: {size})") from error
+
+
+def _check_length(config: Config) -> None:
+    """Raises UserError for captions longer than the decoder has places for."""
+    places = {"gpt2": gpt2.PLACES, "bert": bert.PLACES}.get(config.model.decoder)
+    if places is not None and config.data.max_length > places:
+        raise UserError(f"data.max_length: this decoder has places for {places} tokens, not {config.data.max_length}")
 
 
 def _check_frozen(config: Config) -> None:

@@ -185,3 +185,14 @@ def test_stages_that_learn_count_their_statistics_from_pixels_and_from_a_glance(
     as_they_began = lambda tree: [bool((leaf == 0).all() or (leaf == 1).all()) for leaf in jax.tree.leaves(tree)]
     assert all(as_they_began([counted["stem"], counted["blocks"][0]]))
     assert not any(as_they_began(counted["blocks"][1]))
+
+
+@pytest.mark.parametrize("decoder", ["gpt2", "bert"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({}, "looks at a class token, and convnet has none"), ({"fusion": "concat"}, "fuses by cross-attention")],
+)
+def test_decoders_of_published_captioners_take_what_these_have(decoder, settings, message):
+    encoder = EncoderConfig("vit_s16", ends_after=1) if settings else CONFIG.encoder
+    with pytest.raises(ValueError, match=message):
+        Captioner(dataclasses.replace(CONFIG, decoder=decoder, encoder=encoder, **settings), V, rngs=nnx.Rngs(0))

@@ -18,8 +18,7 @@ KIND = "vit_s16"
 @pytest.fixture
 def small(monkeypatch):
     """Of the same make, with a grid of 4x4."""
-    monkeypatch.setattr(vit, "SIDE", 16)
-    sizes = {KIND: vit.Size(4, 16, 2, 3), "clip_b32": vit.Size(4, 16, 2, 3)}
+    sizes = dict.fromkeys([KIND, "clip_b32", "blip_b16"], vit.Size(4, 16, 2, 3, side=16))
     monkeypatch.setattr(vit, "SIZES", sizes)
     return EncoderConfig(KIND)
 
@@ -42,7 +41,15 @@ stages = nnx.jit(ViT.stages)
 
 @pytest.mark.parametrize(
     ("kind", "millions"),
-    [("vit_s16", 21.67), ("vit_b16", 85.80), ("clip_b32", 87.45), ("clip_b16", 85.80), ("clip_l14", 303.18)],
+    [
+        ("vit_s16", 21.67),
+        ("vit_b16", 85.80),
+        ("clip_b32", 87.45),
+        ("clip_b16", 85.80),
+        ("clip_l14", 303.18),
+        ("blip_b16", 86.09),
+        ("blip_l16", 303.69),
+    ],
 )
 def test_as_many_parameters_as_published(kind, millions):
     """Without head, projection, and CLIP's norm of the class token: 2 D parameters less than its image tower."""
@@ -111,3 +118,18 @@ def test_places_between_four_on_a_parabola_lie_on_it(small):
 def test_an_image_that_does_not_divide_is_refused(small):
     with pytest.raises(ValueError, match="does not divide"):
         filled(small)(jnp.zeros((1, 18, 16, 3)))
+
+
+@pytest.mark.parametrize("kind", [KIND, "blip_b16"])
+def test_the_class_token_can_go_before_the_cells(small, kind):
+    config = dataclasses.replace(small, kind=kind)
+    images = normal(0, 2, 16, 16, 3)
+    net = filled(config)
+    cells = stages(net, images)
+    net.with_class = True
+    rows = stages(net, images)
+    for grid, row in zip(cells, rows, strict=True):
+        assert row.shape == (2, 1, 17, 16)
+        np.testing.assert_allclose(row[:, 0, 1:].reshape(grid.shape), grid, rtol=1e-5, atol=1e-6)
+    net.class_token[...] += 1.0
+    assert np.abs(stages(net, images)[0][:, 0, 0] - rows[0][:, 0, 0]).max() > 1e-2

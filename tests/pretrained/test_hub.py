@@ -16,7 +16,7 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
-from captioner_jax import Captioner, bundle
+from captioner_jax import Captioner, bundle, published
 from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import OutageError, UserError
@@ -26,6 +26,7 @@ from captioner_jax.pretrained import hub
 from captioner_jax.pretrained.files import read_weights
 from captioner_jax.text.tokenizer import train_words
 from tests.making import untrained
+from tests.pretrained.test_captioners import small_sizes, written
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = safetensors.numpy.save({"a": np.arange(3, dtype=np.float32)})
@@ -230,7 +231,7 @@ def test_a_captioner_comes_from_the_hub(site, tmp_path):
     with pytest.raises(UserError, match="damaged"):
         Captioner.load("hf://owner/name@v1")
     del site.files["weights.safetensors"]
-    with pytest.raises(UserError, match=r"has no weights\.safetensors"):
+    with pytest.raises(UserError, match=r"has no weights\.safetensors\. .*captioner_jax\.published hf://owner/name"):
         Captioner.load("hf://owner/name")
 
 
@@ -239,6 +240,16 @@ def test_a_captioner_from_the_hub_brings_its_photographs(site, tmp_path):
     dataclasses.replace(untrained(), photographs=photographs).save(tmp_path / "captioner")
     site.files |= {file.name: file.read_bytes() for file in (tmp_path / "captioner").iterdir()}
     assert Captioner.load("hf://owner/name").bundles[0].photographs.seen.shape == (30, 32)
+
+
+def test_a_published_captioner_is_fetched_with_its_words_and_nothing_else(site, tmp_path, monkeypatch):
+    small_sizes(monkeypatch)
+    folder = written("blip", tmp_path / "theirs")
+    kept = {file.name: file.read_bytes() for file in folder.iterdir()}
+    site.files |= kept | {"tf_model.h5": b"", "README.md": b""}
+    assert published.main(["hf://owner/name@v1", str(tmp_path / "ours")]) == 0
+    assert sorted(downloaded()) == sorted(f"v1/{name}" for name in kept)
+    assert bundle.load(tmp_path / "ours").training["published"].startswith("hf://owner/name@")
 
 
 def test_what_may_be_had_later_is_told_to_those_who_start_again(site, monkeypatch):

@@ -63,6 +63,14 @@ def test_settings_that_cannot_be_meant_together_are_refused(train, data, encoder
         check_settings(config(train, data, **encoder))
 
 
+@pytest.mark.parametrize(("decoder", "places"), [("gpt2", 1024), ("bert", 512)])
+def test_captions_longer_than_a_decoder_has_places_for_are_refused(decoder, places):
+    whole = config({}, {"max_length": places + 1}, kind="vit_s16", ends_after=1)
+    whole = dataclasses.replace(whole, model=dataclasses.replace(whole.model, decoder=decoder))
+    with pytest.raises(UserError, match=f"max_length: this decoder has places for {places} tokens"):
+        check_settings(whole)
+
+
 def test_settings_of_rewards_without_rewards_are_refused():
     with pytest.raises(UserError, match=r"are for --train\.objective self_critical"):
         check_settings(dataclasses.replace(config(), self_critical=SelfCriticalConfig(captions=3)))

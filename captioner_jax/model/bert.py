@@ -1,0 +1,83 @@
+"""BERT as a decoder (Devlin et al. 2019, "BERT"; Rothe et al. 2020), looking at images, as BLIP has it.
+
+Each sublayer is normalised after it is added to what it read, as in the first Transformer; positions are learned; what
+leaves the last block goes through one more layer before it meets the words' embedding.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from captioner_jax.config import ModelConfig
+from captioner_jax.model.attention import KeyValue, attention_weights, padding_mask, read
+from captioner_jax.model.decoder import Decoder
+from captioner_jax.model.fusion import CrossBlock, Looks, Style, Watched, nudged, with_past
+from captioner_jax.model.layers import LayerNorm, Linear, dropout, gelu
+
+BERT = Style(bias=True, epsilon=1e-12, activation=gelu)
+PLACES = 512
+"""Positions that it has learned (section A.2)."""
+
+
+class PostNormBlock(CrossBlock):
+    r"""The sublayers of a `CrossBlock`, each as $$\mathrm{LayerNorm}(x + \mathrm{Sublayer}(x))$$
+
+    (Vaswani et al. 2017, section 3.1; the Post-LN block of Xiong et al. 2020, table 1).
+    """
+
+    def __call__(
+        self,
+        x: Float[Array, "BK T D"],
+        memory: KeyValue,
+        mask: Bool[Array, "#BK 1 T P"],
+        past: KeyValue | None = None,
+        start: Int[Array, ""] | int = 0,
+        rngs: nnx.Rngs | None = None,
+    ) -> tuple[Float[Array, "BK T D"], KeyValue]:
+        words = with_past(self.self_attention.project(x), past, start)
+        x = self.norm_1(x + dropout(self.self_attention(x, words, mask), self.dropout, rngs))
+        x = self.norm_2(x + dropout(self.look(x, memory), self.dropout, rngs))
+        x = self.norm_3(x + dropout(self.mlp(x), self.dropout, rngs))
+        return x, words
+
+    def watched(
+        self,
+        x: Float[Array, "B T D"],
+        cells: Float[Array, "B S C"],
+        mask: Bool[Array, "#B 1 T T"],
+        is_cell: Bool[Array, "B S"],
+        nudge: Looks | None = None,
+    ) -> Watched:
+        words, memory = self.self_attention.project(x), self.cross_attention.project(cells)
+        at_words = nudged(attention_weights(self.self_attention.queries(x), words.keys, mask), nudge and nudge.words)
+        x = self.norm_1(x + self.self_attention.merge(read(at_words, words.values)))
+        at_cells = attention_weights(self.cross_attention.queries(x), memory.keys, padding_mask(is_cell))
+        at_cells = nudged(at_cells, nudge and nudge.cells)
+        x = self.norm_2(x + self.cross_attention.merge(read(at_cells, memory.values)))
+        return Watched(self.norm_3(x + self.mlp(x)), cells, Looks(at_words, at_cells, None))
+
+
+class BertDecoder(Decoder):
+    """Words and places learned and normalised, L blocks, one more layer, and the words' embedding as output matrix."""
+
+    def __init__(self, config: ModelConfig, channels: int, vocabulary: int, *, rngs: nnx.Rngs):
+        """For a memory of so many channels."""
+        spread = nnx.initializers.normal(0.02)
+        self.embed = nnx.Embed(vocabulary, config.width, embedding_init=spread, rngs=rngs)
+        self.positions = nnx.Param(spread(rngs.params(), (PLACES, config.width)))
+        self.norm_words = LayerNorm(config.width, epsilon=BERT.epsilon, rngs=rngs)
+        blocks = range(config.layers)
+        self.blocks = nnx.List([PostNormBlock(config, style=BERT, channels=channels, rngs=rngs) for _ in blocks])
+        self.transform = Linear(config.width, config.width, rngs=rngs)
+        self.norm = LayerNorm(config.width, epsilon=BERT.epsilon, rngs=rngs)
+        self.bias = nnx.Param(jnp.zeros(vocabulary))
+        self.dropout = config.dropout
+
+    def words(self, ids: Int[Array, "B T"], positions: Int[Array, " T"]) -> Float[Array, "B T D"]:
+        """The norm of the sum of both embeddings (Devlin et al. 2019, figure 2), without one of segments."""
+        x = jnp.take(self.embed.embedding[...], ids, axis=0) + jnp.take(self.positions[...], positions, axis=0)[None]
+        return self.norm_words(x)
+
+    def logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
+        r"""$$\mathrm{norm}(\mathrm{gelu}(x W + b))\, E^\top + c$$, in float32 for the softmax to come."""
+        return super().logits(gelu(self.transform(x))) + self.bias[...].astype(jnp.float32)[None, None]
