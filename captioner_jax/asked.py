@@ -30,6 +30,8 @@ def of_captioner(kind: type[Options], arguments: list[str], program: str) -> tup
     as_trained, make = captioner.trained_on, cast(Callable[..., Options], kind)
     default = make(arguments[0], data=as_trained)
     asked: Any = checked(tyro.cli(kind, args=arguments, default=default, prog=program))
+    if "published" in captioner.training and not any(argument.startswith("--data.source") for argument in arguments):
+        raise UserError(f"{arguments[0]} does not tell what it was trained on: name the kind of data by --data.source")
     from_dict({"data": dataclasses.asdict(asked.data)}, "command line")
     for name in FIXED:
         there = getattr(as_trained, name)

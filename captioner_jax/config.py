@@ -82,6 +82,8 @@ class ModelConfig:
     decoder: Literal["plain", "gpt2", "bert"] = "plain"
     """That of the formulas; or, for published captioners, GPT-2's or BERT's, which read all tokens of a Vision
     Transformer as they are."""
+    tied: bool = True
+    """gpt2, bert: the output matrix is the words' embedding; some published captioners have one of its own."""
     fusion: Literal["cross", "concat", "weighted", "sigmoid"] = "cross"
     """How image features F meet text features T: words attend to cells; one sequence [F; T]; what a word sees and what
     it knows, weighted by sigma(W_F F + W_T T); or that sigma alone."""

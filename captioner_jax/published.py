@@ -41,15 +41,21 @@ def main(arguments: list[str]) -> int:
         raise UserError(f"{options.folder} is there already: remove it, or name another folder")
     leave_out_absent_tpus()
     found = read_captioner(options.captioner)
-    name = options.captioner.removeprefix("hf://").rstrip("/").rpartition("/")[2]
-    training = {"run": name, "published": found.origin}
+    name = named(options.captioner)
+    is_hub = options.captioner.startswith("hf://")
+    training = {"run": name, "published": found.origin if is_hub else name}  # nobody's paths
     made = Bundle(found.model, found.preprocessing, options.max_length, found.tokenizer, found.parameters, {}, training)
     try:
         made.save(options.folder)
     except OSError as error:
         raise UserError(f"{options.folder}: {error.strerror or error}") from error
-    print(f"{options.folder}: {found.model.encoder.kind} and {found.model.decoder}, from {found.origin}")
+    print(f"{options.folder}: {found.model.encoder.kind} and {found.model.decoder}, of {found.origin}")
     return 0
+
+
+def named(captioner: str) -> str:
+    """What the captioner is called: its repository, or its folder."""
+    return captioner.rpartition("/")[2] if captioner.startswith("hf://") else Path(captioner).resolve().name
 
 
 if __name__ == "__main__":

@@ -13,14 +13,15 @@ from typing import NamedTuple
 
 
 class Task(NamedTuple):
-    """`encode` images, or `decode` captions of as many, greedily (one beam) or by beam search."""
+    """`encode` images; `decode` captions of as many, greedily (one beam) or by beam search; or do the `whole` of it."""
 
     part: str
     images: int
     beams: int = 1
 
 
-# What all contenders do: ResNet-50 on 224x224, then six decoder layers over its 7x7 cells; captions are 20 tokens long.
+# What all do but those with a whole published captioner: ResNet-50 on 224x224, then six decoder layers over its 7x7
+# cells; captions are 20 tokens long.
 SIDE, CELLS, WIDTH, HEADS, FEED_FORWARD, LAYERS, VOCABULARY, TOKENS = 224, 49, 512, 8, 2048, 6, 10_000, 20
 
 

@@ -48,15 +48,15 @@ def make_areas(
     return areas
 
 
-def areas_of(retelling: Retelling, maps: Float[Array, "B T S"]) -> Areas:
-    """One cell is always left in, since without any there is nothing to look at."""
+def areas_of(retelling: Retelling, maps: Float[Array, "B T P"]) -> Areas:
+    """Of the P = y * x cells of the image one is always left in, since without any there is nothing to look at."""
     cells = maps.shape[-1]
     ranks = jnp.argsort(jnp.argsort(-maps, axis=-1), axis=-1)  # 0: the cell that the map names first
     counts = jnp.asarray(np.unique(np.linspace(1, cells, POINTS).round().astype(int)))  # of cells left in
 
-    def curve(of_word: Int[Array, ""], left: Callable[[Int[Array, "B S"], Int[Array, ""]], Array]) -> Array:
+    def curve(of_word: Int[Array, ""], left: Callable[[Int[Array, "B P"], Int[Array, ""]], Array]) -> Array:
         def probability(count: Int[Array, ""]) -> Float[Array, " B"]:
-            return jnp.exp(retelling.log_p(left(ranks[:, of_word], count))[:, of_word])
+            return jnp.exp(retelling.log_p(retelling.whole(left(ranks[:, of_word], count)))[:, of_word])
 
         return jax.lax.map(probability, counts)
 

@@ -66,7 +66,7 @@ def measure(captioner: Bundle, scenes: Source, count: int, seed: int) -> Measure
     Raises UserError where no caption is true, and for a captioner that does not write word by word.
     """
     if not captioner.tokenizer.by_words:
-        raise UserError("maps are judged word by word, and this captioner writes pairs of bytes")
+        raise UserError("maps are judged word by word, and this captioner writes parts of words")
     untrained = Untrained(captioner.graphdef, captioner.preprocessing)
     read, evidence, areas = make_reader(untrained, 1), make_evidence(untrained), make_areas(untrained)
     random, rng = unlearned(captioner, seed), np.random.default_rng(seed)

@@ -44,6 +44,11 @@ class Retelling(NamedTuple):
         height, width = self.grid
         return shares[..., shares.shape[-1] - height * width :].reshape(*shares.shape[:-1], height, width)
 
+    def whole(self, is_placed: Bool[Array, "B P"]) -> Bool[Array, "B S"]:
+        """Which cells of the memory are left where these of the image are: those before them always are."""
+        before = self.memory.shape[1] - is_placed.shape[1]
+        return jnp.pad(is_placed, ((0, 0), (before, 0)), constant_values=True)
+
     def log_p(self, is_cell: Bool[Array, "B S"] | None = None) -> Float[Array, "B T"]:
         """Log-probability of each token, in nats, given the cells that are left."""
         return self.of_tokens(log_probabilities(self.logits(is_cell)[0]))

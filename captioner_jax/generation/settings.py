@@ -148,7 +148,7 @@ def _normaliser(asked: Generation) -> Normaliser:
 
 def _check(asked: Generation, words: int, length: int) -> None:
     if words >= length:
-        raise UserError(f"max_length {words}: this captioner was trained on up to {length - 1} words")
+        raise UserError(f"max_length {words}: this captioner writes up to {length - 1} words")
     if asked.min_length > words:
         raise UserError(f"min_length {asked.min_length} is more than the {words} words that a caption may have")
     if asked.draws and asked.groups > 1:

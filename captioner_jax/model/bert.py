@@ -1,18 +1,17 @@
 """BERT as a decoder (Devlin et al. 2019, "BERT"; Rothe et al. 2020), looking at images, as BLIP has it.
 
-Each sublayer is normalised after it is added to what it read, as in the first Transformer; positions are learned; what
-leaves the last block goes through one more layer before it meets the words' embedding.
+Each sublayer is normalised after it is added to what it read, as in the first Transformer; what leaves the last block
+goes through one more layer before it meets the output matrix.
 """
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import KeyValue, attention_weights, padding_mask, read
-from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.fusion import CrossBlock, Looks, Style, Watched, nudged, with_past
 from captioner_jax.model.layers import LayerNorm, Linear, dropout, gelu
+from captioner_jax.model.placed import PlacedDecoder
 
 BERT = Style(bias=True, epsilon=1e-12, activation=gelu)
 PLACES = 512
@@ -57,27 +56,19 @@ class PostNormBlock(CrossBlock):
         return Watched(self.norm_3(x + self.mlp(x)), cells, Looks(at_words, at_cells, None))
 
 
-class BertDecoder(Decoder):
-    """Words and places learned and normalised, L blocks, one more layer, and the words' embedding as output matrix."""
+class BertDecoder(PlacedDecoder):
+    """L post-norm blocks, with a norm of the embedding before them and one more layer after."""
 
     def __init__(self, config: ModelConfig, channels: int, vocabulary: int, *, rngs: nnx.Rngs):
-        """For a memory of so many channels."""
-        spread = nnx.initializers.normal(0.02)
-        self.embed = nnx.Embed(vocabulary, config.width, embedding_init=spread, rngs=rngs)
-        self.positions = nnx.Param(spread(rngs.params(), (PLACES, config.width)))
+        """For a memory of C `channels`."""
+        super().__init__(config, channels, vocabulary, places=PLACES, block=PostNormBlock, style=BERT, rngs=rngs)
         self.norm_words = LayerNorm(config.width, epsilon=BERT.epsilon, rngs=rngs)
-        blocks = range(config.layers)
-        self.blocks = nnx.List([PostNormBlock(config, style=BERT, channels=channels, rngs=rngs) for _ in blocks])
         self.transform = Linear(config.width, config.width, rngs=rngs)
-        self.norm = LayerNorm(config.width, epsilon=BERT.epsilon, rngs=rngs)
-        self.bias = nnx.Param(jnp.zeros(vocabulary))
-        self.dropout = config.dropout
 
     def words(self, ids: Int[Array, "B T"], positions: Int[Array, " T"]) -> Float[Array, "B T D"]:
         """The norm of the sum of both embeddings (Devlin et al. 2019, figure 2), without one of segments."""
-        x = jnp.take(self.embed.embedding[...], ids, axis=0) + jnp.take(self.positions[...], positions, axis=0)[None]
-        return self.norm_words(x)
+        return self.norm_words(super().words(ids, positions))
 
     def logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
-        r"""$$\mathrm{norm}(\mathrm{gelu}(x W + b))\, E^\top + c$$, in float32 for the softmax to come."""
-        return super().logits(gelu(self.transform(x))) + self.bias[...].astype(jnp.float32)[None, None]
+        r"""$$\mathrm{norm}(\mathrm{gelu}(x W + c))\, E^\top + b$$, in float32 for the softmax to come."""
+        return super().logits(gelu(self.transform(x)))

@@ -23,8 +23,8 @@ class Captioner(nnx.Module):
     Images are scaled to [0,1] and normalised; what they are normalised by belongs to the weights and is kept beside
     them. Images and cells are taken in any type, and computed with in that of the matrices.
 
-    Decoders of published captioners read what their encoders made of the class token and the cells as it is: nothing
-    leads it into the memory, and no places are added.
+    Decoders of published captioners read what their encoders made of the class token and the cells as it is: cells are
+    then one row [B 1 S C], S = 1 + y * x, nothing leads them into the memory, no places are added, and it is C wide.
     """
 
     def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
@@ -56,12 +56,12 @@ class Captioner(nnx.Module):
         return glance if cut is None else cut.upper(glance, rngs)
 
     def contents(self, cells: Float[Array, "B y x C"]) -> Float[Array, "B y x D"]:
-        """What the memory holds of cells, their places left aside."""
+        """What the memory holds of cells, their places left aside; [B 1 S C] where nothing leads them into it."""
         cells = cells.astype(self.dtype)
         return cells if self.into_memory is None else self.into_memory(cells)
 
     def encode(self, cells: Float[Array, "B y x C"]) -> Float[Array, "B S D"]:
-        """The memory: S = y * x cells of width D, row by row, each with its place added."""
+        """The memory: S = y * x cells of width D, row by row, each with its place added; or all tokens as they are."""
         cells = self.contents(cells)
         batch, height, width, channels = cells.shape
         if self.into_memory is None:
@@ -98,6 +98,8 @@ def _make_decoder(config: ModelConfig, channels: int, vocabulary: int, *, rngs: 
 
     Raises ValueError where it does not fuse as configured.
     """
+    if config.decoder == "plain" and not config.tied:
+        raise ValueError("an output matrix of its own is for decoders of published captioners: leave tied as it is")
     if config.decoder != "plain" and config.fusion != "cross":
         raise ValueError(f"a decoder of published captioners fuses by cross-attention, not by {config.fusion}")
     match config.decoder:

@@ -127,8 +127,11 @@ class Decoder(Stack):
 
     def logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         r"""$$\mathrm{norm}(x)\, E^\top$$ (Vaswani et al. 2017, section 3.4), in float32 for the softmax to come."""
-        embedding = self.embed.embedding[...]
-        return jnp.einsum("btd,vd->btv", self.norm(x), embedding, preferred_element_type=jnp.float32)
+        return jnp.einsum("btd,vd->btv", self.norm(x), self.output_matrix(), preferred_element_type=jnp.float32)
+
+    def output_matrix(self) -> Float[Array, "V D"]:
+        """E: the words' embedding."""
+        return self.embed.embedding[...]
 
     def all_logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """The same of all captions as one long one, for the sake of the gradient by the embedding (`layers.Linear`)."""

@@ -90,12 +90,12 @@ class ViT(Stack):
             raise ValueError(f"{config.kind} has {size.layers} blocks and cannot end after {layers}")
         epsilon = 1e-6 if config.kind.startswith("vit") else 1e-5
         spread = nnx.initializers.normal(0.02)
-        self.patch, self.side = size.patch, size.side // size.patch
+        self.patch, self.learned = size.patch, size.side // size.patch
         self.channels = size.width
         self.with_class = with_class
         self.patches = Linear(size.patch**2 * 3, size.width, use_bias=not is_clip, rngs=rngs)
         self.class_token = nnx.Param(spread(rngs.params(), (size.width,)))
-        self.positions = nnx.Param(spread(rngs.params(), (1 + self.side**2, size.width)))
+        self.positions = nnx.Param(spread(rngs.params(), (1 + self.learned**2, size.width)))
         self.norm_before = LayerNorm(size.width, epsilon=epsilon, rngs=rngs) if is_clip else None
         activation = quick_gelu if is_clip else gelu
         self.blocks = nnx.List([EncoderBlock(size, activation, epsilon, rngs=rngs) for _ in range(layers)])
@@ -129,8 +129,8 @@ class ViT(Stack):
         cubics with a = -0.5 (Keys 1981), where PyTorch takes -0.75.
         """
         first, cells = self.positions[...][:1], self.positions[...][1:]
-        if (height, width) == (self.side, self.side):
+        if (height, width) == (self.learned, self.learned):
             return self.positions[...]
-        grid = cells.reshape(self.side, self.side, -1)
+        grid = cells.reshape(self.learned, self.learned, -1)
         resized = jax.image.resize(grid, (height, width, self.channels), "bicubic", antialias=False)
         return jnp.concatenate([first, resized.reshape(height * width, -1)])

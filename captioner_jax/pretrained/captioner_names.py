@@ -35,6 +35,7 @@ BERT: Places = [
     (r"cls\.predictions\.transform\.dense\.(\w+)", r"transform.\1"),
     (r"cls\.predictions\.transform\.LayerNorm\.(\w+)", r"norm.\1"),
     (r"cls\.predictions\.bias", "bias"),
+    (r"cls\.predictions\.decoder\.weight", "output"),
     (rf"{_LAYER}\.attention\.self\.([qkv])(?:uery|ey|alue)\.(\w+)", r"blocks.\1.self_attention.\2.\3"),
     (rf"{_LAYER}\.attention\.output\.dense\.(\w+)", r"blocks.\1.self_attention.o.\2"),
     (rf"{_LAYER}\.attention\.output\.LayerNorm\.(\w+)", r"blocks.\1.norm_1.\2"),
@@ -54,7 +55,7 @@ _TURNED = re.compile(r".*\.(c_attn|q_attn|c_proj|c_fc)\.weight")
 
 class Family(NamedTuple):
     """How one kind of captioners is kept: what names of its encoder and of its decoder begin with, and of the latter
-    the parameters by their names, and second names, each for a first one that means the same."""
+    the parameters by their names, and second names, each for a first one that may mean the same."""
 
     encoder: str
     decoder: str
@@ -72,12 +73,17 @@ BLIP = Family(
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
 )
+# What there is one number, or one row, of for each word.
+OF_WORDS = ("decoder.embed.embedding", "decoder.output", "decoder.bias")
+# The logit of a word that is not there: its share of the probabilities is no more than rounding.
+ABSENT = -30.0
 
 
 def to_ours(tensors: Mapping[str, np.ndarray], family: Family, model: ModelConfig) -> dict[str, np.ndarray]:
     """Tensors of a captioner by our dotted names, in our layouts; words stand as they did there.
 
-    What is of no known name comes back as it is, and so does what is told twice and differs.
+    An output matrix is there only if it is not the words' embedding, a bias of words, of zeros, also where they have
+    none. What is of no known name comes back as it is.
     """
     ours: dict[str, np.ndarray] = {}
     encoder: dict[str, np.ndarray] = {}
@@ -90,25 +96,35 @@ def to_ours(tensors: Mapping[str, np.ndarray], family: Family, model: ModelConfi
             ours |= _of_decoder(name, tensors, family, model.heads)
         else:
             ours[name] = tensor
+    words = ours.get("decoder.embed.embedding")
+    if words is not None:
+        ours.setdefault("decoder.bias", np.zeros(len(words), np.float32))
     return ours | {f"encoder.{name}": x for name, x in vit_names.to_ours(encoder, model.encoder.kind).items()}
 
 
 def _of_decoder(name: str, tensors: Mapping[str, np.ndarray], family: Family, heads: int) -> dict[str, np.ndarray]:
     tensor, inside = tensors[name], name.removeprefix(family.decoder)
-    first = tensors.get(family.decoder + family.again.get(inside, inside))
     if inside in family.again:
-        return {} if first is not None and np.array_equal(first, tensor) else {name: tensor}
+        first = tensors.get(family.decoder + family.again[inside])
+        if first is not None and np.array_equal(first, tensor):
+            return {}
     turned = tensor.transpose() if _TURNED.fullmatch(name) else tensor
     found = placed(inside, turned, family.places, heads)
     return {name: tensor} if inside in found else {f"decoder.{ours}": x for ours, x in found.items()}
 
 
-def in_order(parameters: Mapping[str, np.ndarray], rows: Sequence[int]) -> dict[str, np.ndarray]:
-    """The same with the words' rows in another order; zeros for one of -1, which is not there."""
+def in_order(parameters: Mapping[str, np.ndarray], rows: Sequence[int], never: Sequence[int]) -> dict[str, np.ndarray]:
+    """The same with the words' rows in another order, in which -1 is a word that is not there, and so the mean of all.
+
+    Such words, and those of our numbers in `never`, have a bias that takes them out of the softmax: they may share a
+    row with another word.
+    """
     ordered = dict(parameters)
-    for name in ("decoder.embed.embedding", "decoder.bias"):
+    taken = np.asarray(rows)
+    for name in OF_WORDS:
         if name in parameters:
-            taken = parameters[name][np.maximum(rows, 0)]
-            taken[np.asarray(rows) < 0] = 0
-            ordered[name] = taken
+            theirs = parameters[name].astype(np.float32)
+            ordered[name] = np.where((taken < 0)[(...,) + (None,) * (theirs.ndim - 1)], theirs.mean(0), theirs[taken])
+    ordered["decoder.bias"][np.flatnonzero(taken < 0)] = ABSENT
+    ordered["decoder.bias"][list(never)] = ABSENT
     return ordered

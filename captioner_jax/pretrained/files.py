@@ -16,8 +16,8 @@ from captioner_jax.pretrained.pth import PthError, read_pth
 KINDS = (".safetensors", ".pth", ".pt", ".bin")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 """What the weights in a folder are called, those preferred first."""
-CARDS = ("preprocessor_config.json", "config.json")
-"""What files beside them may tell how pixels are to be normalised: of transformers, and of timm."""
+CARDS = ("preprocessor_config.json", "processor_config.json", "config.json")
+"""What files beside them may tell how pixels are to be normalised: of transformers, old and new, and of timm."""
 
 
 class Weights(NamedTuple):
@@ -114,8 +114,10 @@ def preprocessor(folder: Path) -> dict[str, Any] | None:
     """What the cards in a folder tell of normalisation."""
     for card in (folder / name for name in CARDS):
         told = read_json(card) if card.is_file() else {}
-        inner = told.get("pretrained_cfg")
+        inner = told.get("pretrained_cfg", told.get("image_processor"))
         told = inner if isinstance(inner, dict) else told
+        if told.get("do_normalize") is False:
+            return {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
         mean, deviation = (told.get(f"image_{key}", told.get(key)) for key in ("mean", "std"))
         if mean is not None and deviation is not None:
             return {"image_mean": mean, "image_std": deviation}

@@ -8,7 +8,7 @@ import numpy as np
 # Theirs, as a pattern, and ours, in which \1 is the first group of it. What is fused there is called qkv here, or kv.
 Places = Sequence[tuple[str, str]]
 # What is one parameter, without a name of its own within a module.
-_ALONE = ("class_token", "positions", "embed.embedding", "bias")
+_ALONE = ("class_token", "positions", "embed.embedding", "output", "bias")
 
 
 def placed(name: str, tensor: np.ndarray, places: Places, heads: int) -> dict[str, np.ndarray]:

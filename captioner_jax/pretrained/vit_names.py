@@ -46,10 +46,10 @@ PLACES = [
     (rf"{_VIT}\.intermediate\.dense\.(\w+)", r"blocks.\1.linear_1.\2"),
     (rf"{_VIT}\.output\.dense\.(\w+)", r"blocks.\1.linear_2.\2"),
 ]
-# Classifiers; of CLIP and BLIP also their other towers and projections.
+# Classifiers; of CLIP and BLIP also their other towers, heads and projections.
 UNUSED = re.compile(
-    r"(head|heads|classifier|fc_norm|text_model|text_decoder|(vit\.)?pooler)\..*"
-    r"|(text|visual)_projection\.weight|logit_scale|.*position_ids"
+    r"(head|heads|classifier|fc_norm|text_model|text_decoder|text_encoder|itm_head|(vit\.)?pooler)\..*"
+    r"|(text|visual)_projection\.weight|(text|vision)_proj\..*|logit_scale|.*position_ids"
 )
 # Of CLIP, the norm of its class token.
 OF_CLASS = re.compile(r"(vision_model\.)?post_layernorm\..*")

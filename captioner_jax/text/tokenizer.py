@@ -70,14 +70,18 @@ class Tokenizer:
             other.decoder = decoders.Sequence([*brackets, *spaces])
         else:
             strip = decoders.Replace(tokenizers.Regex(r"\A\s+|\s+\z"), "")
-            fused = [] if self.by_bytes else [decoders.Fuse()]
-            other.decoder = decoders.Sequence([self.backend.decoder, *fused, strip])
+            other.decoder = decoders.Sequence([self.backend.decoder, strip])
         return other.to_str(pretty=True)
 
     @property
     def most_frequent(self) -> int:
-        """From this id on entries stand by falling frequency: words, or pairs as they were merged, after all bytes."""
-        return len(SPECIAL_TOKENS) + (len(BYTES) if self.by_bytes else 0)
+        """From this id on entries stand by falling frequency: words, or pairs as they were merged, after all bytes; or
+        whole words, after the characters that BERT's pieces begin with."""
+        if self.by_words or self.by_bytes:
+            return len(SPECIAL_TOKENS) + (len(BYTES) if self.by_bytes else 0)
+        tokens = (self.backend.id_to_token(i) or "" for i in range(len(SPECIAL_TOKENS), len(self)))
+        places = (i for i, token in enumerate(tokens, len(SPECIAL_TOKENS)) if len(token) > 1 and token.isalpha())
+        return next(places, len(SPECIAL_TOKENS))
 
     def __len__(self) -> int:
         """V, the size of the vocabulary."""
@@ -120,6 +124,8 @@ class Tokenizer:
             return joined([letters])
         if not self.by_bytes:
             return letters.removeprefix(GOES_ON) if letters.startswith(GOES_ON) else f" {letters}"
+        if not BYTES.keys() >= {*letters}:  # a token that was added to the pairs
+            return letters
         content = bytes(BYTES[letter] for letter in letters)
         try:
             return content.decode("utf-8")
@@ -185,7 +191,8 @@ def of_word_pieces(tokens: Sequence[str]) -> Tokenizer:
     backend = tokenizers.Tokenizer(pieces)
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    backend.decoder = decoders.WordPiece(prefix=GOES_ON, cleanup=True)
+    apostrophes = decoders.Replace(tokenizers.Regex(r"(?<=\w) ' (?=(s|t|m|d|re|ve|ll)\b)"), "'")
+    backend.decoder = decoders.Sequence([decoders.WordPiece(GOES_ON, cleanup=True), decoders.Fuse(), apostrophes])
     backend.add_special_tokens(list(SPECIAL_TOKENS))
     return Tokenizer(backend)
 

@@ -71,7 +71,7 @@ class Examiner:
     def keep(self, parameters: Parameters, scores: dict[str, float], step: int) -> None:
         """The captioner of this moment becomes the one in the run's folder."""
         places = dict.fromkeys(("path", "data_dir", "cache", "features"))  # no business of others
-        tokenizer = "words" if self.tokenizer.by_words else "bpe"
+        tokenizer = "words" if self.tokenizer.by_words else "bpe"  # as one of pieces of words is called, too
         data = dataclasses.asdict(dataclasses.replace(self.config.data, tokenizer=tokenizer, **places))
         if self.config.train.start is not None:  # whose words these are
             del data["min_count"], data["vocabulary"]

@@ -93,6 +93,8 @@ def check_teacher(config: Config) -> None:
         raise UserError("teacher: all of it stays as it is; leave out its frozen_stages and batch_norm")
     if data.features is not None or train.encoder_frozen or train.encoder_from >= train.steps:
         raise UserError("teacher: it is for an encoder that learns from pixels, and here it does not")
+    if config.model.decoder != "plain":
+        raise UserError("teacher: it is for encoders whose cells are led into a memory, not for published captioners")
     if data.randaugment:
         raise UserError("data.randaugment: it moves elsewhere what the teacher has seen; leave it out")
     if (data.crop < 1) != (teacher.views > 1):

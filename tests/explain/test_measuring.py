@@ -36,7 +36,7 @@ def test_what_is_not_true_is_not_measured(bundle, tmp_path, capsys):
 
 
 def test_what_writes_no_words_is_not_measured_by_words():
-    with pytest.raises(UserError, match="this captioner writes pairs of bytes"):
+    with pytest.raises(UserError, match="this captioner writes parts of words"):
         measure(untrained(image_size=32, tokenizer=train_bpe(["a red circle"], 300)), Drawing("test"), 1, 0)
 
 

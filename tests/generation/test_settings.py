@@ -89,7 +89,7 @@ def test_a_good_ending_is_a_choice():
         (Generation(prefix="a zebra"), "prefix: the captioner's vocabulary does not have all of 'a zebra'"),
         (Generation(banned=("zebra",)), "banned"),
         (Generation(must_say=("red dog",)), "'red dog' is 2 tokens"),
-        (Generation(max_length=8), "trained on up to 7 words"),
+        (Generation(max_length=8), "writes up to 7 words"),
         (Generation(min_length=8), "min_length 8 is more than the 7"),
         (Generation(max_length=3, prefix="a photo", must_say=("red", "dog")), "more than the 3 words"),
         (Generation(beam=2, num_captions=3), "takes a beam at least as wide"),

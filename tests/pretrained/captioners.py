@@ -49,8 +49,13 @@ def write_vocabulary(folder: Path, *, pairs: bool) -> None:
         (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
 
 
-def inputs(count: int, start: int) -> np.ndarray:
+def inputs(tokens: list[str], start: int) -> np.ndarray:
     """Two captions so far [2 6], as ids of theirs."""
-    ids = np.random.default_rng(2).integers(5, count - 1, (2, 6))
+    ids = np.random.default_rng(2).choice(columns(tokens), (2, 6))
     ids[:, 0] = start
     return ids
+
+
+def columns(tokens: list[str]) -> list[int]:
+    """The ids of what stands for text, and of the end."""
+    return [i for i, token in enumerate(tokens) if token not in ("[PAD]", "[UNK]", "[CLS]")]

@@ -89,27 +89,35 @@ def of_vit_gpt2(folder: Path) -> dict[str, Any]:
     model, told = made_of_names(vit_gpt2(), folder, pairs=True)
     pixels = torch.from_numpy(images(VIT[-1])).permute(0, 3, 1, 2)
     start = VIT_GPT2_IDS["decoder_start_token_id"]
-    ids = torch.from_numpy(captioners.inputs(len(PAIRS), start))
+    ids = torch.from_numpy(captioners.inputs(PAIRS, start))
     with torch.no_grad():
         logits = model(pixel_values=pixels, decoder_input_ids=ids).logits
         written = model.generate(pixels, num_beams=1, do_sample=False, max_new_tokens=WRITTEN, pad_token_id=start)
-    return told | {"logits": digest(logits.numpy()), "written": written[:, 1:].tolist()}
+    return told | outcome(logits, written, captioners.columns(PAIRS))
 
 
 def of_blip(folder: Path) -> dict[str, Any]:
     model, told = made_of_names(blip(), folder, pairs=False)
     pixels = torch.from_numpy(images(BLIP[-1])).permute(0, 3, 1, 2)
-    ids = torch.from_numpy(captioners.inputs(len(PIECES), BLIP_IDS["bos_token_id"]))
+    ids = torch.from_numpy(captioners.inputs(PIECES, BLIP_IDS["bos_token_id"]))
     with torch.no_grad():
         logits = model(pixel_values=pixels, input_ids=ids).logits
         written = model.generate(pixels, num_beams=1, do_sample=False, max_new_tokens=WRITTEN)
-    return told | {"logits": digest(logits.numpy()), "written": written[:, 1:].tolist()}
+    return told | outcome(logits, written, captioners.columns(PIECES))
+
+
+def outcome(logits: torch.Tensor, written: torch.Tensor, columns: list[int]) -> dict[str, Any]:
+    """What is kept: a digest of the logits of these columns, and the tokens after the first."""
+    return {"columns": columns, "logits": digest(logits[..., columns].numpy()), "written": written[:, 1:].tolist()}
 
 
 def texts(tokenizer: Any) -> list[list[Any]]:
     """Each text, its ids, and what these are decoded to."""
     all_ids = [tokenizer.encode(text, add_special_tokens=False) for text in TEXTS]
-    return [[text, ids, tokenizer.decode(ids)] for text, ids in zip(TEXTS, all_ids, strict=True)]
+    return [
+        [text, ids, tokenizer.decode(ids, clean_up_tokenization_spaces=True)]
+        for text, ids in zip(TEXTS, all_ids, strict=True)
+    ]
 
 
 def main() -> None:

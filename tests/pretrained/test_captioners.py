@@ -7,23 +7,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 from flax import nnx
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 import sample
 import train
-from captioner_jax import bundle, published
+from captioner_jax import bundle, evaluate, published
 from captioner_jax.captioning import Captioner
 from captioner_jax.config import EncoderConfig
 from captioner_jax.errors import UserError
-from captioner_jax.generation.writing import make_writer
+from captioner_jax.explain.faithfulness import make_areas
+from captioner_jax.generation.writing import Untrained, make_writer
 from captioner_jax.model import captioner, vit
 from captioner_jax.model.names import flat
 from captioner_jax.pretrained.captioners import read_captioner
 from captioner_jax.pretrained.vit_names import to_ours
 from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS, START, UNKNOWN
 from captioner_jax.text.tokenizer import of_byte_pairs, of_word_pieces
+from captioner_jax.training.loss import token_losses
 from tests.data.making import colour_folder
 from tests.pretrained import captioners
 from tests.pretrained.captioners import BLIP_IDS, MERGES, PAIRS, PIECES, VIT_GPT2_IDS, write_folder
@@ -33,6 +36,7 @@ GOLDEN = json.loads((Path(__file__).parent / "captioner_golden.json").read_text(
 KINDS = {"vit-gpt2": PAIRS, "blip": PIECES}
 STARTS = {"vit-gpt2": VIT_GPT2_IDS["decoder_start_token_id"], "blip": BLIP_IDS["bos_token_id"]}
 ENDS = {"vit-gpt2": VIT_GPT2_IDS["eos_token_id"], "blip": BLIP_IDS["sep_token_id"]}
+UNIGRAM = tokenizers.Tokenizer(tokenizers.models.Unigram([("a", 0.0)])).to_str()
 each_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -66,24 +70,25 @@ def model_of(found):
     return nnx.merge(graphdef, jax.tree.map(jnp.asarray, found.parameters))
 
 
-def rows(kind, count):
+def rows(kind):
     """Where each of our tokens stands among theirs: written out here once more; -1: nowhere."""
-    unknown = PIECES.index("[UNK]") if kind == "blip" else -1
-    special = {STARTS[kind], ENDS[kind], unknown}
-    return [-1, STARTS[kind], ENDS[kind], unknown, *(i for i in range(count) if i not in special)]
+    if kind == "vit-gpt2":
+        return [-1, STARTS[kind], ENDS[kind], -1, *range(len(PAIRS) - 1)]
+    no_text = [PIECES.index(token) for token in ("[PAD]", "[UNK]", "[CLS]", "[SEP]")]
+    return [0, STARTS[kind], ENDS[kind], no_text[1], *(i for i in range(len(PIECES)) if i not in no_text)]
 
 
 @each_kind
 def test_logits_equal_theirs(kind, folder):
     found = read_captioner(str(folder))
-    theirs = captioners.inputs(len(KINDS[kind]), STARTS[kind])
-    order = rows(kind, GOLDEN[kind]["logits"]["shape"][-1])
-    ours = {row: number for number, row in reversed(list(enumerate(order)))}
-    inputs = jnp.asarray(np.vectorize(ours.get)(theirs), jnp.int32)
-    logits = model_of(found)(jnp.asarray(images(32)), inputs, jnp.ones(inputs.shape, bool))
+    order = rows(kind)
+    ours = {row: number for number, row in enumerate(order)}  # of START and END that are one, END
+    inputs = jnp.asarray(np.vectorize(ours.get)(captioners.inputs(KINDS[kind], STARTS[kind])), jnp.int32)
+    inputs = inputs.at[:, 0].set(START)
+    logits = np.asarray(model_of(found)(jnp.asarray(images(32)), inputs, jnp.ones(inputs.shape, bool)))
     assert logits.shape[-1] == len(found.tokenizer) == len(order)
-    columns = [ours[number] for number in range(GOLDEN[kind]["logits"]["shape"][-1])]
-    here, expected = digest(np.asarray(logits)[..., columns]), GOLDEN[kind]["logits"]
+    columns = [ours[row] for row in GOLDEN[kind]["columns"]]
+    here, expected = digest(logits[..., columns]), GOLDEN[kind]["logits"]
     assert here["shape"] == expected["shape"]
     for name in ("mean", "size", "values"):
         np.testing.assert_allclose(here[name], expected[name], rtol=0, atol=2e-5 * expected["size"])
@@ -97,7 +102,7 @@ def test_captions_equal_theirs(kind, folder):
     graphdef, parameters = nnx.split(model)
     write = make_writer(graphdef, found.preprocessing, length=8, beams=1)
     tokens = np.asarray(write(nnx.to_pure_dict(parameters), model.see(jnp.asarray(images(32)))).tokens)[:, 0]
-    order = rows(kind, GOLDEN[kind]["logits"]["shape"][-1])
+    order = rows(kind)
     assert [up_to(END, [order[i] for i in row], row) for row in tokens] == [
         up_to(ENDS[kind], row, row) for row in GOLDEN[kind]["written"]
     ]
@@ -111,7 +116,7 @@ def up_to(end, words, ids):
 
 @pytest.mark.parametrize(("kind", "texts"), [("vit-gpt2", "pairs"), ("blip", "pieces")])
 def test_texts_are_cut_and_joined_as_theirs(kind, texts, folder):
-    tokenizer, order = read_captioner(str(folder)).tokenizer, rows(kind, len(KINDS[kind]) + 2)
+    tokenizer, order = read_captioner(str(folder)).tokenizer, rows(kind)
     for text, ids, decoded in GOLDEN[texts]:
         (ours,) = tokenizer.encode_all([text])
         assert [order[i] for i in ours] == ids
@@ -126,8 +131,6 @@ def test_pieces_have_names():
 
 
 def test_pieces_are_kept_and_come_back_and_others_read_them():
-    import tokenizers
-
     pieces = of_word_pieces(PIECES)
     text = "A dog's red dogs running."
     again = type(pieces).from_json(pieces.to_json())
@@ -152,8 +155,10 @@ def test_it_becomes_a_captioner_for_everything(kind, folder, tmp_path, picture, 
     assert str(tmp_path / "out") in capsys.readouterr().out
     whole = Captioner.load(tmp_path / "out")
     assert whole.image_size == 32
-    assert whole.bundles[0].training["published"] == str(folder / "model.safetensors")
-    assert str(folder) in (tmp_path / "out" / "README.md").read_text()
+    assert whole.bundles[0].training["published"] == kind
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"published it as `{kind}`" in card
+    assert str(tmp_path) not in card + (tmp_path / "out" / "captioner.json").read_text()
     captions = whole.captions([picture], beam=3, num_captions=3)[0]
     assert len(captions) == 3
     explained, grounds = whole.explain(picture, beam=3), whole.grounds(picture, beam=3)
@@ -202,17 +207,13 @@ def test_it_goes_on_learning_in_its_own_words(kind, folder, tmp_path, capsys):
 def test_a_tokenizer_file_and_older_buffers_are_read_alike(tmp_path):
     folder = written("vit-gpt2", tmp_path)
     before = read_captioner(str(folder))
-    content = {
-        "added_tokens": [{"id": len(PAIRS) - 1, "content": "<|endoftext|>"}],
-        "model": {
-            "type": "BPE",
-            "vocab": {token: number for number, token in enumerate(PAIRS[:-1])},
-            "merges": [" ".join(pair) for pair in MERGES],
-        },
-    }
+    pairs = tokenizers.models.BPE(vocab={token: i for i, token in enumerate(PAIRS[:-1])}, merges=MERGES)
+    backend = tokenizers.Tokenizer(pairs)
+    backend.add_special_tokens([PAIRS[-1]])
+    new = json.loads(backend.to_str())
+    old = new | {"model": {"vocab": new["model"]["vocab"], "merges": [" ".join(pair) for pair in MERGES]}}
     (folder / "vocab.json").unlink()
-    for merges in (content["model"]["merges"], [list(pair) for pair in MERGES]):
-        content["model"]["merges"] = merges
+    for content in (new, old):
         (folder / "tokenizer.json").write_text(json.dumps(content))
         tensors = load_file(folder / "model.safetensors")
         mask = np.zeros((1, 1, 8, 8), np.float32)
@@ -251,14 +252,11 @@ def change(folder, **changes):
         (lambda folder: change(folder, model_type="git"), "model_type 'git' are not known here"),
         (lambda folder: change(folder, decoder={"model_type": "bert"}), "decoder.model_type: Input should be 'gpt2'"),
         (lambda folder: change(folder, decoder_start_token_id=9999), "begin with 9999"),
-        (lambda folder: (folder / "preprocessor_config.json").unlink(), "has no preprocessor_config.json"),
+        (lambda folder: (folder / "preprocessor_config.json").unlink(), "tells image_mean and image_std"),
         (lambda folder: (folder / "vocab.json").unlink(), "has no vocabulary"),
         (lambda folder: (folder / "merges.txt").unlink(), "vocabulary cannot be read"),
         (lambda folder: (folder / "merges.txt").write_text("d o\n"), "Token `do` out of vocabulary"),
-        (
-            lambda folder: (folder / "tokenizer.json").write_text('{"model": {"type": "Unigram", "vocab": {}}}'),
-            "Unigram",
-        ),
+        (lambda folder: (folder / "tokenizer.json").write_text(UNIGRAM), "Unigram"),
         (lambda folder: (folder / "model.safetensors").unlink(), "holds no weights"),
     ],
 )
@@ -287,6 +285,121 @@ def test_weights_of_something_else_are_named(name, tensor, message, tmp_path):
     save_file(del_or_set if tensor is None else del_or_set | {name: tensor}, folder / "model.safetensors")
     with pytest.raises(UserError, match=message):
         read_captioner(str(folder))
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+def test_losses_are_of_what_can_be_written(tmp_path):
+    """Logits of real captioners lie far below zero, where a word that is not there would have all of the softmax."""
+    folder = written("vit-gpt2", tmp_path)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["decoder.transformer.wte.weight"][:, 0] = 1.0
+    tensors["decoder.transformer.ln_f.weight"][0], tensors["decoder.transformer.ln_f.bias"][0] = 0.0, -35.0
+    save_file(tensors, folder / "model.safetensors")
+    found = read_captioner(str(folder))
+    inputs = jnp.asarray([[START, 70, 80], [START, 90, 75]], jnp.int32)
+    targets = jnp.asarray([[70, 80, END], [90, 75, END]], jnp.int32)
+    logits = model_of(found)(jnp.asarray(images(32)), inputs, jnp.ones(inputs.shape, bool))
+    exact = np.asarray(logits, np.float64)
+    real = exact[..., [END, *range(4, len(found.tokenizer))]]
+    assert -45 < real.mean() < -25
+    expected = np.log(np.exp(real).sum(-1)) - np.take_along_axis(exact, np.asarray(targets)[..., None], -1)[..., 0]
+    np.testing.assert_allclose(token_losses(logits, targets), expected, rtol=1e-4)
+
+
+def test_an_output_matrix_of_its_own_is_taken(tmp_path):
+    folder = written("blip", tmp_path)
+    tied = model_of(read_captioner(str(folder)))
+    tensors = load_file(folder / "model.safetensors")
+    twice = 2 * tensors["text_decoder.bert.embeddings.word_embeddings.weight"]
+    save_file(tensors | {"text_decoder.cls.predictions.decoder.weight": twice}, folder / "model.safetensors")
+    found = read_captioner(str(folder))
+    assert not found.model.tied
+
+    def without_bias(model):
+        inputs = jnp.asarray([[START, 5, 6]], jnp.int32)
+        logits = model(jnp.asarray(images(32)[:1]), inputs, jnp.ones(inputs.shape, bool))
+        return np.asarray(logits - model.decoder.bias[...][None, None])
+
+    np.testing.assert_allclose(without_bias(model_of(found)), 2 * without_bias(tied), rtol=1e-4, atol=1e-5)
+
+
+def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path):
+    folder = written("blip", tmp_path)
+    before = read_captioner(str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    for part in ("text_config", "vision_config"):
+        for name in ("hidden_act", "layer_norm_eps", "pad_token_id"):
+            config[part].pop(name, None)
+    change(folder, **config)
+    card = json.loads((folder / "preprocessor_config.json").read_text())
+    (folder / "preprocessor_config.json").unlink()
+    (folder / "processor_config.json").write_text(json.dumps({"image_processor": card}))
+    after = read_captioner(str(folder))
+    assert (after.model, after.preprocessing) == (before.model, before.preprocessing)
+
+
+def test_pixels_that_are_not_normalised_stay_as_they_are(tmp_path):
+    folder = written("blip", tmp_path)
+    card = {"do_normalize": False, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(card))
+    found = read_captioner(str(folder)).preprocessing
+    assert (found.mean, found.deviation) == ((0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("part", "changes", "message"),
+    [
+        ("decoder", {"scale_attn_weights": False}, r"decoder\.scale_attn_weights: Input should be True"),
+        ("decoder", {"layer_norm_epsilon": 0.1}, r"decoder\.layer_norm_epsilon"),
+        ("decoder", {"n_head": 5}, "does not divide into 5 heads"),
+        ("encoder", {"model_type": "deit"}, r"encoder\.model_type"),
+    ],
+)
+def test_what_would_compute_something_else_is_refused(part, changes, message, tmp_path):
+    folder = written("vit-gpt2", tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    change(folder, **{part: config[part] | changes})
+    with pytest.raises(UserError, match=message):
+        read_captioner(str(folder))
+
+
+def test_lines_of_a_vocabulary_are_tokens(tmp_path):
+    folder = written("blip", tmp_path)
+    lines = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    (folder / "vocab.txt").write_text("\n".join([*lines[:1], "\u2028", *lines[2:]]), encoding="utf-8")
+    tokenizer = read_captioner(str(folder)).tokenizer
+    assert [tokenizer.name(i) for i in tokenizer.encode_all(["a dog"])[0]] == [" a", " dog"]
+    (folder / "vocab.txt").write_text("\n".join([*lines[:5], "dog", *lines[6:]]), encoding="utf-8")
+    with pytest.raises(UserError, match="1 of its tokens are there twice"):
+        read_captioner(str(folder))
+
+
+def test_frequent_words_begin_after_characters():
+    pieces = of_word_pieces(["[unused0]", "!", "a", "##b", "the", "of", "##s", "dog"])
+    assert pieces.name(pieces.most_frequent) == " the"
+
+
+def test_a_token_that_was_added_to_pairs_has_its_own_name():
+    assert of_byte_pairs(["a", "b c"], []).name(5) == "b c"
+
+
+@each_kind
+def test_maps_of_the_image_are_judged_with_the_class_token_left_in(kind, folder):
+    found = read_captioner(str(folder))
+    graphdef, parameters = nnx.split(model_of(found))
+    areas = make_areas(Untrained(graphdef, found.preprocessing))
+    pixels, maps = np.zeros((2, 32, 32, 3), np.uint8), np.random.default_rng(0).random((2, 3, 4, 4))
+    tokens = np.asarray([[5, 6, END]] * 2, np.int32)
+    deletion, insertion = areas(nnx.to_pure_dict(parameters), pixels, tokens, maps.astype(np.float32))
+    assert deletion.shape == insertion.shape == (2, 3)
+    assert np.isfinite(deletion).all()
+
+
+def test_the_kind_of_data_is_to_be_named(tmp_path, capsys):
+    folder = written("blip", tmp_path / "theirs")
+    assert published.main([str(folder), str(tmp_path / "ours")]) == 0
+    assert evaluate.main([str(tmp_path / "ours"), "--data.path", str(tmp_path)]) == 1
+    assert "name the kind of data by --data.source" in capsys.readouterr().err
 
 
 def test_an_encoder_of_other_sizes_is_refused(tmp_path):
