@@ -131,7 +131,7 @@ class Decoder(Stack):
 
     def output_matrix(self) -> Float[Array, "V D"]:
         """E: the words' embedding."""
-        return self.embed.embedding[...]
+        return jnp.asarray(self.embed.embedding[...])
 
     def all_logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """The same of all captions as one long one, for the sake of the gradient by the embedding (`layers.Linear`)."""

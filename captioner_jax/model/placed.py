@@ -43,4 +43,4 @@ class PlacedDecoder(Decoder):
         return super().logits(x) + self.bias[...].astype(jnp.float32)[None, None]
 
     def output_matrix(self) -> Float[Array, "V D"]:
-        return super().output_matrix() if self.output is None else self.output[...]
+        return super().output_matrix() if self.output is None else jnp.asarray(self.output[...])

@@ -14,11 +14,12 @@ from safetensors.numpy import load_file, save_file
 
 import sample
 import train
-from captioner_jax import bundle, evaluate, published
+from captioner_jax import bundle, evaluate, export, published
 from captioner_jax.captioning import Captioner
 from captioner_jax.config import EncoderConfig
 from captioner_jax.errors import UserError
 from captioner_jax.explain.faithfulness import make_areas
+from captioner_jax.generation.settings import Generation
 from captioner_jax.generation.writing import Untrained, make_writer
 from captioner_jax.model import captioner, vit
 from captioner_jax.model.names import flat
@@ -415,3 +416,17 @@ def test_nothing_is_written_over(tmp_path, capsys):
     (tmp_path / "out").mkdir()
     assert published.main([str(folder), str(tmp_path / "out")]) == 1
     assert "is there already" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("ordinary_promotion")
+@each_kind
+def test_what_is_exported_finds_the_same(kind, folder):
+    found = read_captioner(str(folder))
+    whole = bundle.Bundle(found.model, found.preprocessing, 8, found.tokenizer, found.parameters, {}, {})
+    encode, search = map(jax.jit, export.programs(whole, Generation(beam=3)))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    tokens, _, scores = search(encode(pixels), np.zeros(2, np.uint32))
+    for picture, words, score in zip(pixels, np.asarray(tokens)[:, 0], np.asarray(scores)[:, 0], strict=True):
+        (expected,) = Captioner(whole).captions([picture], beam=3)[0]
+        assert found.tokenizer.decode(words) == expected.text
+        assert np.isclose(score, expected.score, rtol=1e-4)
