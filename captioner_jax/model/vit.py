@@ -130,7 +130,7 @@ class ViT(Stack):
         """
         first, cells = self.positions[...][:1], self.positions[...][1:]
         if (height, width) == (self.learned, self.learned):
-            return self.positions[...]
+            return jnp.asarray(self.positions[...])
         grid = cells.reshape(self.learned, self.learned, -1)
         resized = jax.image.resize(grid, (height, width, self.channels), "bicubic", antialias=False)
         return jnp.concatenate([first, resized.reshape(height * width, -1)])
