@@ -87,13 +87,14 @@ def to_ours(tensors: Mapping[str, np.ndarray], family: Family, model: ModelConfi
     """
     ours: dict[str, np.ndarray] = {}
     encoder: dict[str, np.ndarray] = {}
+    tensors = _by_first_names(tensors, family)
     for name, tensor in tensors.items():
         if _BUFFERS.fullmatch(name):
             continue
         if name.startswith(family.encoder):
             encoder[name.removeprefix(family.encoder)] = tensor
         elif name.startswith(family.decoder):
-            ours |= _of_decoder(name, tensors, family, model.heads)
+            ours |= _of_decoder(name, tensor, family, model.heads)
         else:
             ours[name] = tensor
     words = ours.get("decoder.embed.embedding")
@@ -102,12 +103,17 @@ def to_ours(tensors: Mapping[str, np.ndarray], family: Family, model: ModelConfi
     return ours | {f"encoder.{name}": x for name, x in vit_names.to_ours(encoder, model.encoder.kind).items()}
 
 
-def _of_decoder(name: str, tensors: Mapping[str, np.ndarray], family: Family, heads: int) -> dict[str, np.ndarray]:
-    tensor, inside = tensors[name], name.removeprefix(family.decoder)
-    if inside in family.again:
-        first = tensors.get(family.decoder + family.again[inside])
-        if first is not None and np.array_equal(first, tensor):
-            return {}
+def _by_first_names(tensors: Mapping[str, np.ndarray], family: Family) -> dict[str, np.ndarray]:
+    """What is there twice is there once; what is there by its second name alone is there by its first."""
+    named = dict(tensors)
+    for again, first in ((family.decoder + again, family.decoder + first) for again, first in family.again.items()):
+        if again in named and (first not in named or np.array_equal(named[first], named[again])):
+            named[first] = named.pop(again)
+    return named
+
+
+def _of_decoder(name: str, tensor: np.ndarray, family: Family, heads: int) -> dict[str, np.ndarray]:
+    inside = name.removeprefix(family.decoder)
     turned = tensor.transpose() if _TURNED.fullmatch(name) else tensor
     found = placed(inside, turned, family.places, heads)
     return {name: tensor} if inside in found else {f"decoder.{ours}": x for ours, x in found.items()}
@@ -119,12 +125,11 @@ def in_order(parameters: Mapping[str, np.ndarray], rows: Sequence[int], never: S
     Such words, and those of our numbers in `never`, have a bias that takes them out of the softmax: they may share a
     row with another word.
     """
+    absent = np.flatnonzero(np.asarray(rows) < 0)
     ordered = dict(parameters)
-    taken = np.asarray(rows)
     for name in OF_WORDS:
         if name in parameters:
-            theirs = parameters[name].astype(np.float32)
-            ordered[name] = np.where((taken < 0)[(...,) + (None,) * (theirs.ndim - 1)], theirs.mean(0), theirs[taken])
-    ordered["decoder.bias"][np.flatnonzero(taken < 0)] = ABSENT
-    ordered["decoder.bias"][list(never)] = ABSENT
+            ordered[name] = parameters[name].astype(np.float32)[list(rows)]
+            ordered[name][absent] = parameters[name].mean(0)
+    ordered["decoder.bias"][[*absent, *never]] = ABSENT
     return ordered

@@ -19,7 +19,7 @@ POLYNOMIAL = (3.4445, -4.7750, 2.0315)
 # They take five; three did as well here (docs/log.md), and leave more room for rounding.
 ITERATIONS = 3
 # What meets words, pixels and places, not the output of another layer.
-NOT_HIDDEN = {"embedding", "stem", "patches", "positions"}
+NOT_HIDDEN = {"embedding", "output", "stem", "patches", "positions"}
 # Layers' parameters of three axes: [D N H], from the first axis to the others, and [N H D], from the first two.
 INTO_HEADS, OUT_OF_HEADS = ("w_q", "w_k", "w_v"), ("w_o",)
 

@@ -307,6 +307,22 @@ def test_losses_are_of_what_can_be_written(tmp_path):
     np.testing.assert_allclose(token_losses(logits, targets), expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_has_only_its_second_name_is_found(kind, tmp_path):
+    """Tools that leave out what is there twice keep the first name by the alphabet."""
+    folder = written(kind, tmp_path)
+    before = read_captioner(str(folder))
+    tensors = load_file(folder / "model.safetensors")
+    seconds = {
+        "vit-gpt2": {"decoder.transformer.wte.weight": "decoder.lm_head.weight"},
+        "blip": {"text_decoder.cls.predictions.bias": "text_decoder.cls.predictions.decoder.bias"},
+    }
+    for first, second in seconds[kind].items():
+        tensors[second] = tensors.pop(first)
+    save_file(tensors, folder / "model.safetensors")
+    jax.tree.map(np.testing.assert_array_equal, read_captioner(str(folder)).parameters, before.parameters)
+
+
 def test_an_output_matrix_of_its_own_is_taken(tmp_path):
     folder = written("blip", tmp_path)
     tied = model_of(read_captioner(str(folder)))
