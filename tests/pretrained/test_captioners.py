@@ -45,7 +45,7 @@ def small_sizes(monkeypatch):
     """Encoders are as small as those that the golden values are of."""
     sizes = {"vit_b16": vit.Size(*captioners.VIT), "blip_b16": vit.Size(*captioners.BLIP)}
     monkeypatch.setattr(vit, "SIZES", vit.SIZES | sizes)
-    for module in ("captioners", "vit_names"):
+    for module in ("captioners", "captioner_config", "vit_names"):
         monkeypatch.setattr(f"captioner_jax.pretrained.{module}.SIZES", vit.SIZES)
 
 
