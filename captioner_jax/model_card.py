@@ -94,7 +94,9 @@ def _decoder(model: ModelConfig) -> str:
 def _learning(data: str | None, training: Mapping[str, Any]) -> str:
     """What it was trained on, and for how long; or that others did, and where they tell."""
     if "published" in training:
-        return f"Trained by others, who published it as `{training['published']}` and tell there on what."
+        return (
+            f"Trained by others, who published it as `{training['published']}`: ask there on what, and on which terms."
+        )
     beside = f", beside a teacher, {training['teacher']} with published weights" if "teacher" in training else ""
     return f"Trained on `{data or 'unknown'}` for {_steps(training)}{_before(training)}{beside}.{_between(training)}"
 

@@ -55,7 +55,10 @@ def main(arguments: list[str]) -> int:
 
 def named(captioner: str) -> str:
     """What the captioner is called: its repository, or its folder."""
-    return captioner.rpartition("/")[2] if captioner.startswith("hf://") else Path(captioner).resolve().name
+    if captioner.startswith("hf://"):
+        return captioner.removeprefix("hf://").partition("@")[0].split("/")[1]
+    path = Path(captioner).resolve()
+    return path.name if path.is_dir() else path.parent.name
 
 
 if __name__ == "__main__":

@@ -121,6 +121,8 @@ def make_eye(
     """The encoder of a captioner, or its frozen stages; `encoder` are its settings."""
     architecture = dataclasses.replace(encoder, weights=None, normalisation=None)  # told by numbers and preprocessing
     settings = [dataclasses.asdict(architecture), dataclasses.asdict(preprocessing)]
+    if "into_memory" not in parameters:
+        settings += ["with the class token"]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for path, leaf in jax.tree.leaves_with_path(parameters["encoder"]):
         if not encoder.frozen_stages or stage_of([entry.key for entry in path]) < encoder.frozen_stages:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import jax.numpy as jnp
 import numpy as np
+import pydantic
 from annotated_types import Gt
 from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageOps
@@ -36,6 +37,8 @@ class ImageError(ValueError):
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
     """What happens to an image between its file and the model; it travels with the weights."""
+
+    __pydantic_config__ = pydantic.ConfigDict(allow_inf_nan=False)
 
     image_size: Positive
     mean: tuple[float, float, float] = MEAN

@@ -14,6 +14,7 @@ _BLOCK = r"transformer\.h\.(\d+)"
 GPT2: Places = [
     (r"transformer\.wte\.weight", "embed.embedding"),
     (r"transformer\.wpe\.weight", "positions"),
+    (r"lm_head\.weight", "output"),
     (r"transformer\.ln_f\.(\w+)", r"norm.\1"),
     (rf"{_BLOCK}\.ln_1\.(\w+)", r"blocks.\1.norm_1.\2"),
     (rf"{_BLOCK}\.ln_cross_attn\.(\w+)", r"blocks.\1.norm_2.\2"),
@@ -55,15 +56,17 @@ _TURNED = re.compile(r".*\.(c_attn|q_attn|c_proj|c_fc)\.weight")
 
 class Family(NamedTuple):
     """How one kind of captioners is kept: what names of its encoder and of its decoder begin with, and of the latter
-    the parameters by their names, and second names, each for a first one that may mean the same."""
+    the parameters by their names, and second names, each for a first one that may mean the same; and has it a bias of
+    words?"""
 
     encoder: str
     decoder: str
     places: Places
     again: Mapping[str, str]
+    has_bias: bool
 
 
-VIT_GPT2 = Family("encoder.", "decoder.", GPT2, {"lm_head.weight": "transformer.wte.weight"})
+VIT_GPT2 = Family("encoder.", "decoder.", GPT2, {"lm_head.weight": "transformer.wte.weight"}, has_bias=False)
 BLIP = Family(
     "vision_model.",
     "text_decoder.",
@@ -72,6 +75,7 @@ BLIP = Family(
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
+    has_bias=True,
 )
 # What there is one number, or one row, of for each word.
 OF_WORDS = ("decoder.embed.embedding", "decoder.output", "decoder.bias")
@@ -98,8 +102,8 @@ def to_ours(tensors: Mapping[str, np.ndarray], family: Family, model: ModelConfi
         else:
             ours[name] = tensor
     words = ours.get("decoder.embed.embedding")
-    if words is not None:
-        ours.setdefault("decoder.bias", np.zeros(len(words), np.float32))
+    if words is not None and not family.has_bias:
+        ours["decoder.bias"] = np.zeros(words.shape[:1], np.float32)
     return ours | {f"encoder.{name}": x for name, x in vit_names.to_ours(encoder, model.encoder.kind).items()}
 
 
@@ -129,7 +133,8 @@ def in_order(parameters: Mapping[str, np.ndarray], rows: Sequence[int], never: S
     ordered = dict(parameters)
     for name in OF_WORDS:
         if name in parameters:
-            ordered[name] = parameters[name].astype(np.float32)[list(rows)]
-            ordered[name][absent] = parameters[name].mean(0)
+            whole = parameters[name].astype(np.float32)  # in 16 bits a sum of so many would not be one
+            ordered[name] = whole[list(rows)]
+            ordered[name][absent] = whole.mean(0)
     ordered["decoder.bias"][[*absent, *never]] = ABSENT
     return ordered

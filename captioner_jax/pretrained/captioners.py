@@ -28,7 +28,7 @@ from captioner_jax.pretrained.captioner_config import Told, read_config
 from captioner_jax.pretrained.files import CARDS, contents, locate, preprocessor
 from captioner_jax.pretrained.load import mistakes
 from captioner_jax.pretrained.vocabulary import FILES, Vocabulary, read_vocabulary
-from captioner_jax.text.special import SPECIAL_TOKENS, START
+from captioner_jax.text.special import PAD, SPECIAL_TOKENS, START, UNKNOWN
 from captioner_jax.text.tokenizer import Tokenizer, of_byte_pairs, of_word_pieces
 
 CONFIG = "config.json"
@@ -60,7 +60,8 @@ def read_captioner(where: str) -> Published:
     structure = _structure(ours, model, origin)
     rows = _rows(told, vocabulary, len(ours["decoder.bias"]))
     tokenizer = _tokenizer(vocabulary, rows)
-    ours = captioner_names.in_order(ours, rows, never=[START] if told.start == told.end else [])
+    never = [number for number in (PAD, START, UNKNOWN) if rows[number] == told.end]
+    ours = captioner_names.in_order(ours, rows, never)
     return Published(model, preprocessing, tokenizer, _tree(ours, structure), origin)
 
 
@@ -84,9 +85,9 @@ def _structure(ours: Mapping[str, np.ndarray], model: ModelConfig, origin: str) 
 
     Raises UserError where there is more, or less, than it has.
     """
-    embedding = ours.get("decoder.embed.embedding", np.zeros(0))
+    words = np.atleast_1d(ours.get("decoder.embed.embedding", np.zeros(0)))
     try:
-        captioner = nnx.eval_shape(lambda: Captioner(model, len(np.atleast_1d(embedding)), rngs=nnx.Rngs(0)))
+        captioner = nnx.eval_shape(lambda: Captioner(model, len(words), rngs=nnx.Rngs(0)))
     except ValueError as error:
         raise UserError(f"{origin}: what its {CONFIG} tells does not go together: {error}") from error
     shapes = nnx.to_pure_dict(nnx.state(captioner))

@@ -9,6 +9,7 @@ import tokenizers
 
 from captioner_jax.errors import UserError
 from captioner_jax.pretrained.files import read_json
+from captioner_jax.text.tokenizer import BYTES
 
 TOKENIZER, PAIRS, MERGES, PIECES = "tokenizer.json", "vocab.json", "merges.txt", "vocab.txt"
 FILES = (TOKENIZER, PAIRS, MERGES, PIECES)
@@ -47,9 +48,13 @@ def _from_tokenizer(text: str) -> Vocabulary:
     tokens = _by_id(backend.get_vocab(with_added_tokens=True))
     match backend.model:
         case tokenizers.models.BPE():
+            if not BYTES.keys() >= set().union(*backend.get_vocab(with_added_tokens=False)):
+                raise ValueError("its pairs are not of bytes")
             merges = json.loads(backend.to_str())["model"]["merges"]  # which older files write otherwise
             return Vocabulary(tokens, [_pair(merge) for merge in merges])
         case tokenizers.models.WordPiece():
+            if backend.normalizer is None or backend.normalizer.normalize_str("A") != "a":
+                raise ValueError("its pieces of words have capitals, and captions here are written without")
             return Vocabulary(tokens, None)
         case other:
             raise ValueError(f"a tokenizer of the kind {type(other).__name__}, and not of byte pairs or word pieces")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 import tokenizers
@@ -17,12 +18,16 @@ import train
 from captioner_jax import bundle, evaluate, export, published
 from captioner_jax.captioning import Captioner
 from captioner_jax.config import EncoderConfig
+from captioner_jax.data.features import make_eye
 from captioner_jax.errors import UserError
 from captioner_jax.explain.faithfulness import make_areas
+from captioner_jax.explain.reading import Retelling
 from captioner_jax.generation.settings import Generation
 from captioner_jax.generation.writing import Untrained, make_writer
 from captioner_jax.model import captioner, vit
 from captioner_jax.model.names import flat
+from captioner_jax.pretrained.captioner_config import read_config
+from captioner_jax.pretrained.captioner_names import ABSENT, in_order
 from captioner_jax.pretrained.captioners import read_captioner
 from captioner_jax.pretrained.vit_names import to_ours
 from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS, START, UNKNOWN
@@ -141,7 +146,7 @@ def test_pieces_are_kept_and_come_back_and_others_read_them():
 
 
 def test_pairs_that_do_not_go_together_are_refused():
-    with pytest.raises(ValueError, match="o"):
+    with pytest.raises(ValueError, match="out of vocabulary"):
         of_byte_pairs(["a", "b"], [("a", "x")])
 
 
@@ -272,7 +277,7 @@ def test_what_is_none_is_refused(spoil, message, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "tensor", "message"),
     [
-        ("decoder.lm_head.weight", np.ones((1, 1), np.float32), "1 not known: decoder.lm_head.weight"),
+        ("decoder.lm_head.weight", np.ones((1, 1), np.float32), "decoder.output 1x1 for 263x48"),
         ("decoder.transformer.h.0.gate.weight", np.ones(3, np.float32), "1 not known"),
         ("enc_to_dec_proj.weight", np.ones((3, 3), np.float32), "1 not known: enc_to_dec_proj.weight"),
         ("decoder.transformer.ln_f.bias", None, "1 missing: decoder.norm.bias"),
@@ -286,6 +291,14 @@ def test_weights_of_something_else_are_named(name, tensor, message, tmp_path):
     save_file(del_or_set if tensor is None else del_or_set | {name: tensor}, folder / "model.safetensors")
     with pytest.raises(UserError, match=message):
         read_captioner(str(folder))
+
+
+def test_the_mean_row_of_a_word_that_is_not_there_is_one_in_16_bits_too():
+    rows = np.random.default_rng(0).normal(-0.3, 0.1, (50_000, 1)).astype(ml_dtypes.bfloat16)
+    theirs = {"decoder.embed.embedding": rows, "decoder.bias": np.zeros(50_000, np.float32)}
+    ours = in_order(theirs, [-1, 1, 2], never=[1])
+    assert ours["decoder.embed.embedding"][0, 0] == pytest.approx(-0.3, abs=0.01)
+    assert ours["decoder.bias"].tolist() == [ABSENT, ABSENT, 0]
 
 
 @pytest.mark.usefixtures("ordinary_promotion")
@@ -340,7 +353,7 @@ def test_an_output_matrix_of_its_own_is_taken(tmp_path):
     np.testing.assert_allclose(without_bias(model_of(found)), 2 * without_bias(tied), rtol=1e-4, atol=1e-5)
 
 
-def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path):
+def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path, monkeypatch):
     folder = written("blip", tmp_path)
     before = read_captioner(str(folder))
     config = json.loads((folder / "config.json").read_text())
@@ -353,6 +366,14 @@ def test_what_a_config_leaves_out_is_as_in_transformers(tmp_path):
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": card}))
     after = read_captioner(str(folder))
     assert (after.model, after.preprocessing) == (before.model, before.preprocessing)
+    jax.tree.map(np.testing.assert_array_equal, after.parameters, before.parameters)
+    (folder / "config.json").write_text('{"model_type": "blip", "text_config": {}, "vision_config": {}}')
+    of_size = {"blip_b16": vit.Size(16, 768, 12, 12, side=384)}
+    monkeypatch.setattr("captioner_jax.pretrained.captioner_config.SIZES", of_size)
+    told = read_config(folder / "config.json")  # as transformers 5.24 has it
+    assert (told.start, told.end, told.pad) == (30522, 102, 0)
+    sizes = told.model
+    assert (sizes.width, sizes.heads, sizes.feed_forward, sizes.layers) == (768, 8, 3072, 12)
 
 
 def test_pixels_that_are_not_normalised_stay_as_they_are(tmp_path):
@@ -391,6 +412,41 @@ def test_lines_of_a_vocabulary_are_tokens(tmp_path):
         read_captioner(str(folder))
 
 
+def test_features_of_the_class_token_are_not_taken_for_others(tmp_path):
+    found = read_captioner(str(written("blip", tmp_path)))
+    encoder, graphdef = found.model.encoder, nnx.graphdef(model_of(found))
+    plain = found.parameters | {"into_memory": {}}
+    marks = {make_eye(encoder, graphdef, of, found.preprocessing).mark for of in (found.parameters, plain)}
+    assert len(marks) == 2
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (tokenizers.models.BPE({"\u2581a": 0, "a": 1, "\u2581": 2}, [("\u2581", "a")]), "not of bytes"),
+        (tokenizers.models.WordPiece({"[UNK]": 0, "A": 1}, unk_token="[UNK]"), "have capitals"),
+    ],
+)
+def test_words_that_are_written_otherwise_are_refused(model, message, tmp_path):
+    folder = written("blip", tmp_path)
+    (folder / "tokenizer.json").write_text(tokenizers.Tokenizer(model).to_str())
+    with pytest.raises(UserError, match=message):
+        read_captioner(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("hf://a/b@refs/pr/3", "b"),
+        ("hf://a/b/model.safetensors", "b"),
+        ("hf://a/b", "b"),
+        ("theirs/model.bin", "theirs"),
+    ],
+)
+def test_a_captioner_is_called_by_its_repository_or_folder(address, name):
+    assert published.named(address) == name
+
+
 def test_frequent_words_begin_after_characters():
     pieces = of_word_pieces(["[unused0]", "!", "a", "##b", "the", "of", "##s", "dog"])
     assert pieces.name(pieces.most_frequent) == " the"
@@ -407,6 +463,12 @@ def test_maps_of_the_image_are_judged_with_the_class_token_left_in(kind, folder)
     areas = make_areas(Untrained(graphdef, found.preprocessing))
     pixels, maps = np.zeros((2, 32, 32, 3), np.uint8), np.random.default_rng(0).random((2, 3, 4, 4))
     tokens = np.asarray([[5, 6, END]] * 2, np.int32)
+    memory = jnp.zeros((2, 17, 8))
+    retelling = Retelling(None, memory, (4, 4), jnp.asarray(tokens))
+    left = np.asarray(retelling.whole(jnp.zeros((2, 16), bool)))
+    assert left[:, 0].all()
+    assert not left[:, 1:].any()
+    np.testing.assert_array_equal(retelling.placed(jnp.arange(17.0)).ravel(), np.arange(1, 17))
     deletion, insertion = areas(nnx.to_pure_dict(parameters), pixels, tokens, maps.astype(np.float32))
     assert deletion.shape == insertion.shape == (2, 3)
     assert np.isfinite(deletion).all()
