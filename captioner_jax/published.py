@@ -18,6 +18,7 @@ from annotated_types import Ge, Le
 from captioner_jax.bundle import Bundle
 from captioner_jax.config import checked
 from captioner_jax.errors import UserError, for_people
+from captioner_jax.model.bert import PLACES
 from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.pretrained.captioners import read_captioner
 
@@ -30,7 +31,7 @@ class Options:
     """A folder as transformers writes them, or hf://OWNER/NAME[@REVISION]."""
     folder: tyro.conf.Positional[Path]
     """For the captioner directory."""
-    max_length: Annotated[int, Ge(2), Le(512)] = 32
+    max_length: Annotated[int, Ge(2), Le(PLACES)] = 32
     """The longest caption that it will write, in tokens, the end included."""
 
 

@@ -56,17 +56,15 @@ _TURNED = re.compile(r".*\.(c_attn|q_attn|c_proj|c_fc)\.weight")
 
 class Family(NamedTuple):
     """How one kind of captioners is kept: what names of its encoder and of its decoder begin with, and of the latter
-    the parameters by their names, and second names, each for a first one that may mean the same; and has it a bias of
-    words?"""
+    the parameters by their names, and second names, each for a first one that may mean the same."""
 
     encoder: str
     decoder: str
     places: Places
     again: Mapping[str, str]
-    has_bias: bool
 
 
-VIT_GPT2 = Family("encoder.", "decoder.", GPT2, {"lm_head.weight": "transformer.wte.weight"}, has_bias=False)
+VIT_GPT2 = Family("encoder.", "decoder.", GPT2, {"lm_head.weight": "transformer.wte.weight"})
 BLIP = Family(
     "vision_model.",
     "text_decoder.",
@@ -75,7 +73,6 @@ BLIP = Family(
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
-    has_bias=True,
 )
 # What there is one number, or one row, of for each word.
 OF_WORDS = ("decoder.embed.embedding", "decoder.output", "decoder.bias")
@@ -102,7 +99,7 @@ def to_ours(tensors: Mapping[str, np.ndarray], family: Family, model: ModelConfi
         else:
             ours[name] = tensor
     words = ours.get("decoder.embed.embedding")
-    if words is not None and not family.has_bias:
+    if words is not None and "bias" not in dict(family.places).values():
         ours["decoder.bias"] = np.zeros(words.shape[:1], np.float32)
     return ours | {f"encoder.{name}": x for name, x in vit_names.to_ours(encoder, model.encoder.kind).items()}
 

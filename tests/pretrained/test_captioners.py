@@ -30,8 +30,7 @@ from captioner_jax.pretrained.captioner_config import read_config
 from captioner_jax.pretrained.captioner_names import ABSENT, in_order
 from captioner_jax.pretrained.captioners import read_captioner
 from captioner_jax.pretrained.vit_names import to_ours
-from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS, START, UNKNOWN
-from captioner_jax.text.tokenizer import of_byte_pairs, of_word_pieces
+from captioner_jax.text.special import END, START
 from captioner_jax.training.loss import token_losses
 from tests.data.making import colour_folder
 from tests.pretrained import captioners
@@ -127,27 +126,6 @@ def test_texts_are_cut_and_joined_as_theirs(kind, texts, folder):
         (ours,) = tokenizer.encode_all([text])
         assert [order[i] for i in ours] == ids
         assert tokenizer.decode([START, *ours, END, 5]) == decoded.replace(" [UNK]", "")  # which is never written
-
-
-def test_pieces_have_names():
-    pieces = of_word_pieces(PIECES)
-    names = [pieces.name(i) for (ids,) in [pieces.encode_all(["running dogs"])] for i in ids]
-    assert names == [" run", "ning", " dog", "s"]
-    assert [pieces.name(i) for i in (PAD, UNKNOWN)] == [SPECIAL_TOKENS[PAD], SPECIAL_TOKENS[UNKNOWN]]
-
-
-def test_pieces_are_kept_and_come_back_and_others_read_them():
-    pieces = of_word_pieces(PIECES)
-    text = "A dog's red dogs running."
-    again = type(pieces).from_json(pieces.to_json())
-    assert again.encode_all([text]) == pieces.encode_all([text])
-    (ids,) = pieces.encode_all([text])
-    assert tokenizers.Tokenizer.from_str(pieces.to_json_for_others()).decode(ids) == pieces.decode(ids)
-
-
-def test_pairs_that_do_not_go_together_are_refused():
-    with pytest.raises(ValueError, match="out of vocabulary"):
-        of_byte_pairs(["a", "b"], [("a", "x")])
 
 
 @pytest.fixture(scope="module")
@@ -445,15 +423,6 @@ def test_words_that_are_written_otherwise_are_refused(model, message, tmp_path):
 )
 def test_a_captioner_is_called_by_its_repository_or_folder(address, name):
     assert published.named(address) == name
-
-
-def test_frequent_words_begin_after_characters():
-    pieces = of_word_pieces(["[unused0]", "!", "a", "##b", "the", "of", "##s", "dog"])
-    assert pieces.name(pieces.most_frequent) == " the"
-
-
-def test_a_token_that_was_added_to_pairs_has_its_own_name():
-    assert of_byte_pairs(["a", "b c"], []).name(5) == "b c"
 
 
 @each_kind

@@ -7,7 +7,8 @@ import pytest
 import tokenizers
 
 from captioner_jax.text.special import END, PAD, SPECIAL_TOKENS, START, UNKNOWN
-from captioner_jax.text.tokenizer import Tokenizer, train_bpe, train_words
+from captioner_jax.text.tokenizer import Tokenizer, of_byte_pairs, of_word_pieces, train_bpe, train_words
+from tests.pretrained.captioners import PIECES
 
 WORDS = train_words(["A dog runs .", "the dog", "A tri-colored dog's ball", "it can't", "(no)"], 1)
 TEXTS = [
@@ -147,3 +148,33 @@ def test_words_are_in_the_order_of_their_frequency():
     """Which a consensus weighs them by; alike in it, in that of the alphabet."""
     tokenizer = train_words(["z z z y y x", "b b a"], 1)
     assert [tokenizer.name(i) for i in range(len(SPECIAL_TOKENS), len(tokenizer))] == ["z", "b", "y", "a", "x"]
+
+
+def test_pieces_have_names():
+    pieces = of_word_pieces(PIECES)
+    names = [pieces.name(i) for (ids,) in [pieces.encode_all(["running dogs"])] for i in ids]
+    assert names == [" run", "ning", " dog", "s"]
+    assert [pieces.name(i) for i in (PAD, UNKNOWN)] == [SPECIAL_TOKENS[PAD], SPECIAL_TOKENS[UNKNOWN]]
+
+
+def test_pieces_are_kept_and_come_back_and_others_read_them():
+    pieces = of_word_pieces(PIECES)
+    text = "A dog's red dogs running."
+    again = type(pieces).from_json(pieces.to_json())
+    assert again.encode_all([text]) == pieces.encode_all([text])
+    (ids,) = pieces.encode_all([text])
+    assert tokenizers.Tokenizer.from_str(pieces.to_json_for_others()).decode(ids) == pieces.decode(ids)
+
+
+def test_pairs_that_do_not_go_together_are_refused():
+    with pytest.raises(ValueError, match="out of vocabulary"):
+        of_byte_pairs(["a", "b"], [("a", "x")])
+
+
+def test_frequent_words_begin_after_characters():
+    pieces = of_word_pieces(["[unused0]", "!", "a", "##b", "the", "of", "##s", "dog"])
+    assert pieces.name(pieces.most_frequent) == " the"
+
+
+def test_a_token_that_was_added_to_pairs_has_its_own_name():
+    assert of_byte_pairs(["a", "b c"], []).name(5) == "b c"
