@@ -90,9 +90,9 @@ def measure(batches: Iterator[object], batch_size: int) -> float:
 
 def pillow(source: Source, config: Config) -> Iterator[list[np.ndarray]]:
     """Decodes and resizes, in order."""
-    size, batch = config.data.image_size, config.train.batch_size
+    size, framing, batch = config.data.image_size, config.data.framing, config.train.batch_size
     for start in itertools.cycle(range(0, len(source) - batch + 1, batch)):
-        yield [to_square(open_image(source[i].image, size), size) for i in range(start, start + batch)]
+        yield [to_square(open_image(source[i].image, size), size, framing) for i in range(start, start + batch)]
 
 
 def torch_loader(source: Source, told: Told, config: Config):

@@ -14,7 +14,7 @@ from captioner_jax.errors import UserError
 Options = TypeVar("Options")
 """A dataclass, with the captioner first, and `data`."""
 # What a captioner is made for, and no setting changes.
-FIXED = ("image_size", "max_length")
+FIXED = ("image_size", "framing", "max_length")
 
 
 def of_captioner(kind: type[Options], arguments: list[str], program: str) -> tuple[Bundle, Options]:

@@ -67,7 +67,8 @@ class Bundle:
     def trained_on(self) -> DataConfig:
         """The data set that it was trained on, without the places where that lay, as this captioner sees images."""
         data = from_dict({"data": self.training.get("data", {})}, "the captioner's data settings").data
-        return dataclasses.replace(data, image_size=self.preprocessing.image_size, max_length=self.max_length)
+        seen = self.preprocessing
+        return dataclasses.replace(data, image_size=seen.image_size, framing=seen.framing, max_length=self.max_length)
 
     def save(self, directory: Path) -> None:
         """Writes the directory, all of it or nothing; one that is there is replaced."""
@@ -246,8 +247,10 @@ def photographs_of(bundles: Sequence[Bundle], count: int) -> list[Photographs]:
 
 
 def check_alike(bundles: Sequence[Bundle]) -> None:
-    """Raises UserError where captioners cannot write together: of unlike vocabularies or sizes of image."""
+    """Raises UserError where captioners cannot write together: of unlike vocabularies, or images."""
     if len({one.tokenizer.to_json() for one in bundles}) > 1:
         raise UserError("captioners that go together need the same vocabulary: train them on the same data set")
     if len({one.preprocessing.image_size for one in bundles}) > 1:
         raise UserError("captioners that go together need images of the same size")
+    if len({one.preprocessing.framing for one in bundles}) > 1:
+        raise UserError("captioners that go together need the same of each picture: its middle, or the whole")

@@ -19,7 +19,7 @@ from PIL import Image
 
 from captioner_jax import bundle
 from captioner_jax.bundle import Bundle
-from captioner_jax.config import validated
+from captioner_jax.config import Framing, validated
 from captioner_jax.data.images import ImageError, open_image, to_square, upright
 from captioner_jax.errors import UserError
 from captioner_jax.explain.evidence import make_evidence
@@ -65,11 +65,12 @@ class Captioner:
     """
 
     def __init__(self, first: Bundle, *others: Bundle):
-        """Of one vocabulary and one image size. Raises UserError for others."""
+        """Of one vocabulary, one image size and one framing. Raises UserError for others."""
         self.bundles = bundles = (first, *others)
         bundle.check_alike(bundles)
         self.tokenizer = first.tokenizer
         self.image_size = first.preprocessing.image_size
+        self.framing: Framing = first.preprocessing.framing
         self.max_length = min(one.max_length for one in bundles)
         self._models = [_model(one) for one in bundles]
         self._writer = functools.lru_cache(maxsize=8)(self._make_writer)
@@ -133,7 +134,7 @@ class Captioner:
         Raises ImageError for a picture of no use, and UserError for settings that cannot be had and where they leave
         no caption.
         """
-        square = _square(picture, lambda picture: picture, self.image_size)
+        square = _square(picture, lambda picture: picture, self.image_size, self.framing)
         if isinstance(square, ImageError):
             raise square
         pixels = square[None]
@@ -191,7 +192,7 @@ class Captioner:
         for it alone.
         """
         write, parameters = self._compiled(asked), [model.parameters for model in self._models]
-        square = lambda picture: _square(picture, read, self.image_size)  # noqa: E731
+        square = lambda picture: _square(picture, read, self.image_size, self.framing)  # noqa: E731
         ahead: tuple[_Batch, Found] | None = None
         pool = ThreadPoolExecutor()
         try:
@@ -305,18 +306,18 @@ def _decoded(
         yield _Batch((picture, future.result()) for picture, future in last)
 
 
-def _square(asked: Any, read: Callable[[Any], Picture], size: int) -> Square | ImageError:
+def _square(asked: Any, read: Callable[[Any], Picture], size: int, framing: Framing) -> Square | ImageError:
     """What the model sees of a picture, or what is wrong with it."""
     try:
         match picture := read(asked):
             case Image.Image():
-                return to_square(upright(picture), size)
+                return to_square(upright(picture), size, framing)
             case np.ndarray():
-                return to_square(upright(_from_array(picture)), size)
+                return to_square(upright(_from_array(picture)), size, framing)
             case bytes():
-                return to_square(open_image(picture, size), size)
+                return to_square(open_image(picture, size), size, framing)
             case _:
-                return to_square(open_image(content_of(Path(picture)), size), size)
+                return to_square(open_image(content_of(Path(picture)), size), size, framing)
     except ImageError as error:
         return error
     except OSError as error:

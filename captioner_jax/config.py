@@ -21,6 +21,8 @@ NotNegative = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 Criterion = Literal["cider_d", "loss", "true"]
+Framing = Literal["middle", "whole"]
+"""How a picture becomes a square: its middle is taken, or the whole of it is squeezed into one."""
 
 # fmt: off
 EncoderKind = Literal[
@@ -187,6 +189,8 @@ class DataConfig:
     tfds: TfdsNames = field(default_factory=TfdsNames)
     image_size: Positive = 64
     """Side in pixels of the square that the model sees."""
+    framing: Framing = "middle"
+    """What of a picture is in that square: its middle, in shape; or the whole of it, squeezed."""
     tokenizer: Literal["words", "bpe"] = "words"
     """Words of the Penn Treebank kind, or byte-level pairs, which take any language and never meet an unknown word."""
     min_count: Positive = 1

@@ -30,7 +30,7 @@ from jaxtyping import Array, Float, UInt8, UInt32
 
 from captioner_jax import bundle, exported_caption
 from captioner_jax.bundle import Bundle
-from captioner_jax.config import validated
+from captioner_jax.config import Framing, validated
 from captioner_jax.data.features import cells_of
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.files import sha256, whole_folder
@@ -44,6 +44,10 @@ from captioner_jax.text.special import END
 FORMAT = 1
 MANIFEST = "export.json"
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+RESIZE: dict[Framing, str] = {
+    "middle": "the middle square, shorter side to image_size, bicubic",
+    "whole": "the whole picture, each side to image_size, bicubic",
+}
 # Plain pairs of keys, transposed, and values.
 Memory = list[tuple[Float[Array, "B N H S"], Float[Array, "B N S H"]]]
 
@@ -82,7 +86,7 @@ def write(captioner: Bundle, asked: Generation, platforms: Sequence[str], output
     """Writes the folder, all of it or nothing. Raises UserError for settings that cannot be had."""
     encode, search = programs(captioner, asked)
     (batch,) = jax.export.symbolic_shape("b")
-    size = captioner.preprocessing.image_size
+    size, framing = captioner.preprocessing.image_size, captioner.preprocessing.framing
     pixels = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
     numbers = jax.ShapeDtypeStruct((batch,), jnp.uint32)
     memory = jax.eval_shape(encode, pixels)
@@ -98,7 +102,8 @@ def write(captioner: Bundle, asked: Generation, platforms: Sequence[str], output
                 "platforms": list(platforms),
                 "jax": jax.__version__,
                 "image_size": size,
-                "resize": "the middle square, shorter side to image_size, bicubic",
+                "framing": framing,
+                "resize": RESIZE[framing],
                 "end": END,
                 "encode": {"in": [_spell(pixels)], "out": [[_spell(k), _spell(v)] for k, v in memory]},
                 "search": {"in": ["what encode gives", _spell(numbers)], "out": [_spell(x) for x in found]},

@@ -18,14 +18,15 @@ from PIL import Image, ImageOps
 HERE = Path(__file__).parent
 
 
-def square(path: str, size: int) -> np.ndarray:
-    """What the model sees of a picture: the middle of it, uint8[Y X 3]."""
+def square(path: str, size: int, framing: str) -> np.ndarray:
+    """What the model sees of a picture: the middle of it, or the whole of it, squeezed; uint8[Y X 3]."""
     with Image.open(path) as image:
         if image.format == "EPS":
             raise ValueError("EPS, which is a program, and not run here: save it as PNG or JPEG")
         image.draft("RGB", (2 * size, 2 * size))  # JPEGs are faster to read at a reduced size
         upright = in_colour(ImageOps.exif_transpose(image))
-    return np.asarray(ImageOps.fit(upright, (size, size), Image.Resampling.BICUBIC))
+    fit = Image.Image.resize if framing == "whole" else ImageOps.fit
+    return np.asarray(fit(upright, (size, size), Image.Resampling.BICUBIC))
 
 
 def in_colour(image: Image.Image) -> Image.Image:
@@ -59,7 +60,7 @@ def main(paths: list[str]) -> int:
     code = 0
     for path in paths:
         try:
-            pixels = square(path, manifest["image_size"])[None]
+            pixels = square(path, manifest["image_size"], manifest["framing"])[None]
         except Exception as error:  # Pillow's, for damaged files, are of many kinds
             print(f"{path}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
             code = 1

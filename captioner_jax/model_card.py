@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from captioner_jax.config import ModelConfig
+from captioner_jax.config import Framing, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.text.special import SPECIAL_TOKENS
 
@@ -21,8 +21,11 @@ UNKNOWN_TERMS = "Not known to the program that wrote this card: whoever trained 
 LIMITS = """\
 - It tells what captions of its training data tell, in their words, and takes what they do not know for what they do.
 - It can be wrong in any caption, with any score. Nothing that matters should rest on one.
-- Captions of photographs by volunteers guess at people's sex, age and relations; it has learnt their guesses.
-- It sees only the middle square of a picture, scaled to the size above: small things and edges are lost."""
+- Captions of photographs by volunteers guess at people's sex, age and relations; it has learnt their guesses."""
+SEEN: dict[Framing, str] = {
+    "middle": "- It sees only the middle square of a picture, at the size above: small things and edges are lost.",
+    "whole": "- It sees a picture squeezed into the square above: small things are lost, and proportions are not true.",
+}
 HEAD = """\
 ---
 library_name: captioner_jax
@@ -83,6 +86,7 @@ chooses a licence that agrees with both, and names it here.
 ## Limits
 
 {LIMITS}
+{SEEN[preprocessing.framing]}
 """
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from captioner_jax.captioning import Captioner
+from captioner_jax.config import Framing
 from captioner_jax.data.images import open_image
 from captioner_jax.errors import UserError
 from captioner_jax.explain.drawing import sheet
@@ -30,12 +31,12 @@ def show(
     picture = open_image(image, PICTURE // 2)
     if attention is not None:
         file = io.BytesIO()
-        attention_sheet(picture, told).save(file, "PNG")
+        attention_sheet(picture, told, captioner.framing).save(file, "PNG")
         with _named(attention):
             write_bytes_whole(attention, file.getvalue())
     if page is not None:
         tree = [] if asked.draws else captioner.searched(written, asked)
-        made = make_page(picture, name, told, captioner.grounded(written), tree)
+        made = make_page(picture, name, told, captioner.grounded(written), tree, captioner.framing)
         with _named(page):
             write_whole(page, made)
     return told.caption
@@ -50,7 +51,7 @@ def _named(file: Path) -> Iterator[None]:
         raise UserError(f"{file}: {error.strerror or error}") from error
 
 
-def attention_sheet(picture: Image.Image, told: Explained) -> Image.Image:
+def attention_sheet(picture: Image.Image, told: Explained, framing: Framing) -> Image.Image:
     """For each token the mean attention of all layers' heads."""
     layers, heads = told.looks.shape[:2]
     return sheet(
@@ -59,4 +60,5 @@ def attention_sheet(picture: Image.Image, told: Explained) -> Image.Image:
         list(told.looks.mean((0, 1))),
         f"Attention for each word, the mean of {layers} layers of {heads} heads, and the word's probability. Full "
         "colour: the word's largest share; dark: none. It says where the captioner looked, not what the word rests on.",
+        framing,
     )

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     rng = np.random.default_rng([len(SPLITS), SCENE])
     file = jpeg(make_scene(rng, held_out=False), rng)
     told = captioner.explain(file)
-    sheet = attention_sheet(open_image(file, captioner.image_size), told)
+    sheet = attention_sheet(open_image(file, captioner.image_size), told, captioner.framing)
     sheet.thumbnail((WIDTH, sheet.height))
     sheet.quantize(256).save(ROOT / "docs" / "attention.png", optimize=True)
     print(f"docs/attention.png: {told.caption.text}")

@@ -25,7 +25,8 @@ BEAMS, SIDE = 5, 384
 def main(arguments: list[str]) -> int:
     keep_compiled()
     captioner = Captioner.load(*arguments)
-    squares = [Image.fromarray(to_square(open_image(file.read_bytes(), SIDE), SIDE)) for file in PHOTOGRAPHS]
+    pictures = [open_image(file.read_bytes(), SIDE) for file in PHOTOGRAPHS]
+    squares = [Image.fromarray(to_square(picture, SIDE, captioner.framing)) for picture in pictures]
     captions = captioner.caption(PHOTOGRAPHS, beam=BEAMS)
     page = rows([Captioned(*one) for one in zip(squares, captions, strict=True)], len(UNLIKE), Image.Resampling.LANCZOS)
     page.save(DOCS / "photographs.png", optimize=True)

@@ -31,10 +31,11 @@ def main(arguments: list[str]) -> int:
     rngs = [np.random.default_rng([len(SPLITS), i]) for i in range(COLUMNS * ROWS)]
     scenes = [make_scene(rng, held_out=i >= COLUMNS) for i, rng in enumerate(rngs)]
     files = [jpeg(scene, rng) for scene, rng in zip(scenes, rngs, strict=True)]
-    size = captioner.preprocessing.image_size
+    size, framing = captioner.preprocessing.image_size, captioner.preprocessing.framing
     images = [open_image(file, size) for file in files]
     write = make_writer(captioner.graphdef, captioner.preprocessing, length=captioner.max_length, beams=1)
-    tokens = write(captioner.parameters, np.stack([to_square(image, size) for image in images])).tokens[:, 0]
+    squares = np.stack([to_square(image, size, framing) for image in images])
+    tokens = write(captioner.parameters, squares).tokens[:, 0]
     captions = [captioner.tokenizer.decode(np.asarray(ids)) for ids in tokens]
     inks = [INK[judge(caption, scene).true] for caption, scene in zip(captions, scenes, strict=True)]
     shown = [Captioned(*one) for one in zip(images, captions, inks, strict=True)]

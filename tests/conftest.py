@@ -36,6 +36,14 @@ def compiled_once(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True)
+def without_java(monkeypatch):
+    """As where it is not installed, but for tests/evaluation/test_java.py: it takes seconds, and leaves pipes open."""
+    from captioner_jax.evaluation import java  # only now, that its types are checked
+
+    monkeypatch.setattr(java, "available", lambda: False)
+
+
 @pytest.fixture
 def shallow(monkeypatch):
     """The published networks with as few blocks a stage as show what a test is about: they compile in half the time."""

@@ -16,9 +16,10 @@ TOKENIZER = train_words(["a dog's ball is n't red", "two men (and one dog) run o
 SMALL = ModelConfig(width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1)))
 
 
-def untrained(fusion="cross", seed=3, image_size=16, tokenizer=TOKENIZER, **settings):
+def untrained(fusion="cross", seed=3, image_size=16, framing="middle", tokenizer=TOKENIZER, **settings):
     """Of these settings of `ModelConfig` besides."""
     model = dataclasses.replace(SMALL, fusion=fusion, **settings)
     parameters = nnx.to_pure_dict(nnx.state(Model(model, len(tokenizer), rngs=nnx.Rngs(seed))))
     parameters["decoder"]["embed"]["embedding"] *= 6  # so that words are told apart
-    return Bundle(model, Preprocessing(image_size), 9, tokenizer, parameters, {"test/cider_d": 0.5}, {})
+    preprocessing = Preprocessing(image_size, framing=framing)
+    return Bundle(model, preprocessing, 9, tokenizer, parameters, {"test/cider_d": 0.5}, {})

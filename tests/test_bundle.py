@@ -185,6 +185,8 @@ def card(directory, **changes):
         ({"scores": {"test/cider_d": "good"}}, "damaged"),
         ({"sha256": {}}, "has no checksums"),
         ({"preprocessing": {"image_size": 0}}, "damaged"),
+        ({"preprocessing": {"image_size": 16, "framing": "half"}}, "damaged"),
+        ({"preprocessing": {"image_size": 16, "of_later": 1}}, "damaged"),
         ({"preprocessing": {"image_size": 16, "deviation": [0, 0, 0]}}, "damaged"),
     ],
 )

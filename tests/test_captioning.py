@@ -31,6 +31,17 @@ def test_batch_norms_are_folded_and_captions_are_those_of_the_captioner_as_it_wa
     assert len({one.log_p for one, *_ in found}) == 4  # each picture is seen
 
 
+def test_who_sees_the_whole_writes_of_a_picture_what_it_writes_of_it_squeezed():
+    rng = np.random.default_rng(0)
+    wide = Image.fromarray(rng.integers(0, 255, (16, 64, 3), np.uint8).astype(np.uint8))
+    whole, middle = (Captioner(untrained(framing=framing)) for framing in ("whole", "middle"))
+    asked = {"beam": 3, "num_captions": 3}
+    squeezed = wide.resize((16, 16), Image.Resampling.BICUBIC)
+    cut = wide.crop((24, 0, 40, 16))
+    assert whole.captions([wide], **asked) == middle.captions([squeezed], **asked)
+    assert middle.captions([wide], **asked) == middle.captions([cut], **asked) != whole.captions([wide], **asked)
+
+
 def test_parameters_are_put_on_the_device_once_and_not_at_every_call():
     whole = untrained()
     in_files = dataclasses.replace(whole, parameters=jax.tree.map(np.asarray, whole.parameters))

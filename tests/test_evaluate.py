@@ -66,6 +66,7 @@ def test_a_number_out_of_its_range_is_refused(option, asked, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--data.framing", "whole"], "data.framing: this captioner is made for middle, and takes no other"),
         (["--data.image-size", "999"], "data.image_size: this captioner is made for 16, and takes no other"),
         (["--data.max-length", "3"], "data.max_length: this captioner is made for 9"),
         (["--data.features", "nowhere"], "data.features: captions are scored of the images themselves"),

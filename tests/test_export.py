@@ -112,9 +112,10 @@ def test_the_example_program_sees_what_this_package_sees(tmp_path):
         file = tmp_path / "deep.tiff"
         grey = np.linspace(0, np.nan_to_num(largest, nan=1.0), 900)
         grey[7] = largest
-        Image.fromarray(grey.reshape(30, 30).astype(mode)).save(file)
-        expected = to_square(open_image(file.read_bytes(), 16), 16)
-        np.testing.assert_array_equal(exported_caption.square(str(file), 16), expected)
+        Image.fromarray(grey.reshape(20, 45).astype(mode)).save(file)
+        for framing in ("middle", "whole"):
+            expected = to_square(open_image(file.read_bytes(), 16), 16, framing)
+            np.testing.assert_array_equal(exported_caption.square(str(file), 16, framing), expected)
 
 
 def test_programs_are_for_the_platforms_that_are_named(saved, tmp_path):

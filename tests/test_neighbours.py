@@ -176,7 +176,7 @@ def test_without_a_captioner_it_says_so(tmp_path, capsys):
 def test_what_is_seen_of_a_photograph_is_the_mean_of_its_cells(photographs):
     captioner, train = untrained(), load(config(photographs)).train
     size = captioner.preprocessing.image_size
-    pixels = np.stack([to_square(open_image(one.image, size), size) for one in train])
+    pixels = np.stack([to_square(open_image(one.image, size), size, "middle") for one in train])
     cells = make_sight(captioner.graphdef, captioner.preprocessing)(captioner.parameters, pixels)
     seen = neighbours.look(captioner, train, config(photographs), 8).seen
     np.testing.assert_allclose(seen, np.asarray(cells).mean((1, 2)), rtol=5e-3, atol=5e-3)

@@ -90,9 +90,11 @@ def of_targets(captioner, batch):
     return [p[row, t, targets[row, t]] for row, t in np.argwhere(targets != PAD)]
 
 
-def test_captioners_of_unlike_vocabularies_or_sizes_do_not_go_together():
+def test_captioners_of_unlike_vocabularies_or_images_do_not_go_together():
     with pytest.raises(UserError, match="the same size"):
         together([untrained(), untrained(image_size=32)], beams=1)
+    with pytest.raises(UserError, match="its middle, or the whole"):
+        together([untrained(), untrained(framing="whole")], beams=1)
     with pytest.raises(UserError, match="the same vocabulary"):
         together([untrained(), untrained(tokenizer=train_words(["a cat"], 1))], beams=1)
 

@@ -21,7 +21,10 @@ def augment(
     `mirror` says whether it may be mirrored, which a caption that tells left from right forbids. With nothing asked
     for it is what evaluation sees.
     """
-    image = Image.fromarray(to_square(image, config.image_size)) if config.crop == 1 else crop(image, config, rng)
+    if config.crop == 1:
+        image = Image.fromarray(to_square(image, config.image_size, config.framing))
+    else:
+        image = crop(image, config, rng)
     if config.flip and mirror and rng.random() < 0.5:
         image = ImageOps.mirror(image)
     if config.randaugment > 0:

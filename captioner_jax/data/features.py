@@ -120,7 +120,9 @@ def make_eye(
 ) -> Eye:
     """The encoder of a captioner, or its frozen stages; `encoder` are its settings."""
     architecture = dataclasses.replace(encoder, weights=None, normalisation=None)  # told by numbers and preprocessing
-    settings = [dataclasses.asdict(architecture), dataclasses.asdict(preprocessing)]
+    shown = dataclasses.asdict(preprocessing)
+    del shown["framing"]  # which is the data's, and told by them
+    settings = [dataclasses.asdict(architecture), shown]
     if "into_memory" not in parameters:
         settings += ["with the class token"]
     digest = hashlib.sha256(json.dumps(settings).encode())
@@ -161,7 +163,12 @@ def _made_from(source: Source, config: DataConfig, eye: Eye, views: int) -> dict
     images = hashlib.sha256(json.dumps(list(source.captions())).encode())  # the order: names would take all files
     for i in (0, len(source) // 2, len(source) - 1):
         images.update(source[i].name.encode(errors="surrogateescape") + source[i].image)
-    made_from = {"encoder": eye.mark, "images": [len(source), images.hexdigest()], "views": views}
+    made_from = {
+        "encoder": eye.mark,
+        "images": [len(source), images.hexdigest()],
+        "framing": config.framing,
+        "views": views,
+    }
     if views == 1:
         return made_from
     return made_from | {key: getattr(config, key) for key in ("crop", "flip", "jitter", "randaugment", "views_seed")}
@@ -223,7 +230,7 @@ def _show(i: int, source: Source, config: DataConfig, view: int) -> _Shown:
 def pixels_of(view: int, i: int, picture: Image.Image, config: DataConfig) -> tuple[UInt8[np.ndarray, "Y X 3"], bool]:
     """View number `view` of image i, which is `picture`; and whether it is mirrored."""
     if view == 0:
-        return to_square(picture, config.image_size), False
+        return to_square(picture, config.image_size, config.framing), False
     rng = np.random.default_rng([config.views_seed, view, i])
     mirrored = config.flip and bool(rng.random() < 0.5)
     pixels = augment(picture, config, False, rng)

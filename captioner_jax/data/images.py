@@ -14,7 +14,7 @@ from annotated_types import Gt
 from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageOps
 
-from captioner_jax.config import Positive
+from captioner_jax.config import Framing, Positive
 
 # Pillow warns at half the size that it refuses, and of odd EXIF data: here once, since what silences a block silences
 # other threads, too. Whoever wants to be warned is heard first.
@@ -38,11 +38,12 @@ class ImageError(ValueError):
 class Preprocessing:
     """What happens to an image between its file and the model; it travels with the weights."""
 
-    __pydantic_config__ = pydantic.ConfigDict(allow_inf_nan=False)
+    __pydantic_config__ = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
     image_size: Positive
     mean: tuple[float, float, float] = MEAN
     deviation: tuple[Wide, Wide, Wide] = DEVIATION
+    framing: Framing = "middle"
 
 
 def open_image(data: bytes, smallest: int) -> Image.Image:
@@ -103,15 +104,21 @@ def _to_bytes(grey: np.ndarray) -> np.ndarray:
     return (np.clip(grey / max(float(grey.max()), 1e-9), 0, 1) * 255).astype(np.uint8)
 
 
-def to_square(image: Image.Image, size: int) -> UInt8[np.ndarray, "Y X 3"]:
-    """The middle of the image, its shorter side scaled to `size`: the one transform of evaluation and of use."""
-    return np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+def to_square(image: Image.Image, size: int, framing: Framing) -> UInt8[np.ndarray, "Y X 3"]:
+    """The middle of the image, its shorter side scaled to `size`; or the whole, each side scaled to it.
+
+    It is the one transform of evaluation and of use.
+    """
+    fit = ImageOps.fit if framing == "middle" else Image.Image.resize
+    return np.asarray(fit(image, (size, size), Image.Resampling.BICUBIC))
 
 
-def square_of(width: int, height: int) -> tuple[float, float, float]:
-    """What `to_square` shows of an image: left and top edge of the square, and its side, in pixels of the image."""
+def seen_of(width: int, height: int, framing: Framing) -> tuple[float, float, float, float]:
+    """What `to_square` shows of an image: left and top edge, width and height, in pixels of the image."""
+    if framing == "whole":
+        return 0.0, 0.0, float(width), float(height)
     side = min(width, height)
-    return (width - side) / 2, (height - side) / 2, float(side)
+    return (width - side) / 2, (height - side) / 2, float(side), float(side)
 
 
 def normalise(pixels: UInt8[Array, "B Y X 3"], how: Preprocessing) -> Float[Array, "B Y X 3"]:

@@ -50,7 +50,7 @@ class Pixels:
 
     def evaluation(self, i: int, example: Example) -> UInt8[np.ndarray, "Y X 3"]:
         size = self.config.image_size
-        return to_square(open_image(example.image, size), size)
+        return to_square(open_image(example.image, size), size, self.config.framing)
 
     def nothing(self) -> UInt8[np.ndarray, "Y X 3"]:
         return np.zeros((self.config.image_size, self.config.image_size, 3), np.uint8)

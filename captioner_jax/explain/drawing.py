@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image, ImageDraw, ImageFont
 
-from captioner_jax.data.images import square_of
+from captioner_jax.config import Framing
+from captioner_jax.data.images import seen_of
 
 TILE, TEXT, GAP, COLUMNS = 224, 24, 12, 5
 PAPER, INK, PALE = (255, 255, 255), (24, 24, 28), (110, 110, 120)
@@ -21,15 +22,15 @@ NO_LETTER = "\uffff"
 DARKEST = 0.22
 
 
-def overlaid(picture: Image.Image, map_: Float[np.ndarray, "y x"]) -> Image.Image:
+def overlaid(picture: Image.Image, map_: Float[np.ndarray, "y x"], framing: Framing) -> Image.Image:
     """The picture in full colour where the map is at its largest, dark and grey where it is zero or less.
 
-    The map covers the square that the captioner saw; what lies outside it is dark. Between the centres of cells the map
-    is interpolated.
+    The map covers what the captioner saw; what lies outside it is dark. Between the centres of cells the map is
+    interpolated.
     """
-    left, top, side = square_of(*picture.size)
+    left, top, width, height = seen_of(*picture.size, framing)
     level = Image.fromarray(np.maximum(map_, 0).astype(np.float32) / max(float(map_.max()), 1e-12))
-    level = level.resize((round(side), round(side)), Image.Resampling.BICUBIC)
+    level = level.resize((round(width), round(height)), Image.Resampling.BICUBIC)
     mask = Image.new("F", picture.size)
     mask.paste(level, (round(left), round(top)))
     share = np.clip(np.asarray(mask), 0, 1)[:, :, None]
@@ -39,12 +40,16 @@ def overlaid(picture: Image.Image, map_: Float[np.ndarray, "y x"]) -> Image.Imag
 
 
 def sheet(
-    picture: Image.Image, titles: Sequence[str], maps: Sequence[Float[np.ndarray, "y x"]], note: str
+    picture: Image.Image,
+    titles: Sequence[str],
+    maps: Sequence[Float[np.ndarray, "y x"]],
+    note: str,
+    framing: Framing,
 ) -> Image.Image:
     """The picture, then once more under each title with its map; the note, which says what is shown, stands below."""
     scale = TILE / max(picture.size)
     picture = picture.resize([max(1, round(side * scale)) for side in picture.size], Image.Resampling.LANCZOS)
-    tiles = [picture, *(overlaid(picture, one) for one in maps)]
+    tiles = [picture, *(overlaid(picture, one, framing) for one in maps)]
     columns = min(COLUMNS, len(tiles))
     width, height = TILE + GAP, picture.height + TEXT + GAP
     lines = textwrap.wrap(note, columns * width // 7)

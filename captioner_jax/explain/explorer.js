@@ -2,7 +2,7 @@
 // Everything that comes from outside is in `data` and reaches the page as text, never as markup.
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const { tokens, layers, heads, grid: [rows, columns], square, tree } = data;
+const { tokens, layers, heads, grid: [rows, columns], seen, tree } = data;
 const cells = rows * columns;
 const state = { token: 0, layer: 0, head: 0, map: "attention", cell: null }; // layer and head count from 1; 0: the mean
 const $ = (id) => document.getElementById(id);
@@ -84,7 +84,7 @@ function paint(canvas, map, colour) {
 const scratch = document.createElement("canvas");
 function overlay(map) {
   const canvas = $("overlay"), context = canvas.getContext("2d");
-  const [left, top, width, height] = square.map((share, i) => share * (i % 2 ? canvas.height : canvas.width));
+  const [left, top, width, height] = seen.map((share, i) => share * (i % 2 ? canvas.height : canvas.width));
   context.clearRect(0, 0, canvas.width, canvas.height);
   context.fillStyle = "rgb(8 8 12 / .8)";
   context.fillRect(0, 0, canvas.width, canvas.height);
@@ -95,15 +95,15 @@ function overlay(map) {
 }
 function cellAt(event) {
   const box = $("picture").getBoundingClientRect();
-  const x = ((event.clientX - box.left) / box.width - square[0]) / square[2];
-  const y = ((event.clientY - box.top) / box.height - square[1]) / square[3];
+  const x = ((event.clientX - box.left) / box.width - seen[0]) / seen[2];
+  const y = ((event.clientY - box.top) / box.height - seen[1]) / seen[3];
   return x < 0 || y < 0 || x >= 1 || y >= 1 ? null : Math.floor(y * rows) * columns + Math.floor(x * columns);
 }
 function frame(cell) {
   $("cell").hidden = cell === null;
   if (cell === null) return;
-  const box = { left: square[0] + (cell % columns) * square[2] / columns, width: square[2] / columns,
-    top: square[1] + Math.floor(cell / columns) * square[3] / rows, height: square[3] / rows };
+  const box = { left: seen[0] + (cell % columns) * seen[2] / columns, width: seen[2] / columns,
+    top: seen[1] + Math.floor(cell / columns) * seen[3] / rows, height: seen[3] / rows };
   for (const [side, share] of Object.entries(box)) $("cell").style[side] = `${100 * share}%`;
 }
 

@@ -122,11 +122,11 @@ def _whole(looks: Float[np.ndarray, "B L N T y x"], evidence: Evidence) -> dict[
 
 
 def _written(captioner: Bundle, scenes: Source, count: int) -> Iterator[_Written]:
-    size = captioner.preprocessing.image_size
+    size, framing = captioner.preprocessing.image_size, captioner.preprocessing.framing
     write = make_writer(captioner.graphdef, captioner.preprocessing, length=captioner.max_length, beams=1)
     for first in range(0, count, BATCH):
         examples = [scenes[i] for i in range(first, min(first + BATCH, count))]
-        pixels = np.stack([to_square(open_image(example.image, size), size) for example in examples])
+        pixels = np.stack([to_square(open_image(example.image, size), size, framing) for example in examples])
         tokens = np.asarray(write(captioner.parameters, pixels).tokens)[:, 0]
         facts = [Scene.from_json(example.facts or "") for example in examples]
         yield _Written(pixels, facts, tokens, [captioner.tokenizer.decode(row) for row in tokens])

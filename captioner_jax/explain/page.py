@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from PIL import Image
 
-from captioner_jax.data.images import square_of
+from captioner_jax.config import Framing
+from captioner_jax.data.images import seen_of
 from captioner_jax.explain.explained import Explained, Grounds
 from captioner_jax.explain.tree import Branch
 
@@ -27,19 +28,20 @@ PICTURE = 800
 ROOM = 1_000_000
 
 
-def make_page(picture: Image.Image, name: str, told: Explained, grounds: Grounds, tree: Sequence[Branch]) -> str:
+def make_page(
+    picture: Image.Image, name: str, told: Explained, grounds: Grounds, tree: Sequence[Branch], framing: Framing
+) -> str:
     """The page as HTML. Where maps are many and large, their cells are put together by fours."""
     looks = told.looks
     maps = {"rollout": grounds.rollout, "gradient": grounds.gradient, "occlusion": grounds.occlusion}
     while looks.size > ROOM:
         looks, maps = _coarser(looks), {name: _coarser(map_) for name, map_ in maps.items()}
-    left, top, side = square_of(*picture.size)
-    width, height = picture.size
+    seen = np.reshape(seen_of(*picture.size, framing), (2, 2)) / picture.size
     data = {
         "name": name,
         "caption": told.caption.text,
         "image": _embedded(picture),
-        "square": [left / width, top / height, side / width, side / height],
+        "seen": seen.ravel().tolist(),
         "grid": looks.shape[-2:],
         "layers": looks.shape[0],
         "heads": looks.shape[1],

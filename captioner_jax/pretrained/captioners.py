@@ -66,14 +66,17 @@ def read_captioner(where: str) -> Published:
 
 
 def _preprocessing(folder: Path, model: ModelConfig) -> Preprocessing:
-    """Raises UserError where nothing tells what pixels are normalised by."""
+    """Of the whole picture, as the processors of both families take it.
+
+    Raises UserError where nothing tells what pixels are normalised by.
+    """
     told = preprocessor(folder)
     if told is None:
         raise UserError(f"{folder}: neither {CARDS[0]} nor {CARDS[1]} tells image_mean and image_std of pixels")
     size = SIZES[model.encoder.kind].side
     try:
-        card = json.dumps({"image_size": size, "mean": told["image_mean"], "deviation": told["image_std"]})
-        return pydantic.TypeAdapter(Preprocessing).validate_json(card)
+        card = {"image_size": size, "mean": told["image_mean"], "deviation": told["image_std"], "framing": "whole"}
+        return pydantic.TypeAdapter(Preprocessing).validate_json(json.dumps(card))
     except pydantic.ValidationError as error:
         raise UserError(
             f"{folder}: image_mean and image_std are to be three numbers each, the latter above 0"

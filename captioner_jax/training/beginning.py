@@ -52,7 +52,7 @@ def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Begin
         normalisation, about = loaded.normalisation, _about(config, loaded)
         parameters = _with_random(shapes | {"encoder": published}, config, vocabulary)
     mean, deviation = NORMALISATIONS[normalisation]
-    preprocessing = Preprocessing(config.data.image_size, mean, deviation)
+    preprocessing = Preprocessing(config.data.image_size, mean, deviation, config.data.framing)
     return Beginning(graphdef, _first_state(config, parameters), preprocessing, about, _history(config, start))
 
 
@@ -81,9 +81,11 @@ def _with_random(parameters: dict[Any, Any], config: Config, vocabulary: int) ->
 def _begin_again(config: Config, graphdef: nnx.GraphDef[Captioner], start: Bundle) -> Beginning:
     """With the weights of a captioner. Raises UserError where it is not of the configured kind."""
     differ = differences(start.model.architecture, config.model.architecture, "model.")
-    if start.preprocessing.image_size != config.data.image_size:
-        differ.append(f"  data.image_size: {start.preprocessing.image_size} then, {config.data.image_size} now")
     asked, had = config.model.encoder.normalisation, start.preprocessing
+    for name in ("image_size", "framing"):
+        then, now = getattr(had, name), getattr(config.data, name)
+        if then != now:
+            differ.append(f"  data.{name}: {then} then, {now} now")
     if asked is not None and NORMALISATIONS[asked] != (had.mean, had.deviation):
         differ.append(f"  model.encoder.normalisation: mean {had.mean}, deviation {had.deviation} then, {asked} now")
     if differ:

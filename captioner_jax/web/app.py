@@ -73,7 +73,7 @@ def make_app(captioner: Captioner, asked: Generation, name: str) -> Starlette:
     first = first_choice(asked)
 
     async def settings(_: Request) -> Response:
-        return JSONResponse({"choice": dataclasses.asdict(first), "largest": LARGEST})
+        return JSONResponse({"choice": dataclasses.asdict(first), "largest": LARGEST, "framing": captioner.framing})
 
     async def captions(request: Request) -> Response:
         choice = _choice(request.query_params, first)

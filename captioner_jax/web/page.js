@@ -9,8 +9,9 @@ let word = 0;        // the token whose looks are shown
 let asking = new AbortController();
 
 const begun = (async () => {
-  const { choice, largest } = await (await fetch("settings")).json();
+  const { choice, largest, framing } = await (await fetch("settings")).json();
   for (const [name, value] of Object.entries(choice)) form.elements[name].value = value ?? "";
+  part("frame").dataset.framing = framing;
   return { largest };
 })();
 

@@ -31,7 +31,7 @@ def test_half_are_mirrored_and_none_where_it_is_forbidden():
 
 
 def test_without_augmentation_it_is_what_evaluation_sees():
-    np.testing.assert_array_equal(augmented(NOISE), to_square(NOISE, 16))
+    np.testing.assert_array_equal(augmented(NOISE), to_square(NOISE, 16, "middle"))
 
 
 @pytest.mark.parametrize("smallest", [0.1, 0.5, 0.9])

@@ -63,7 +63,7 @@ def test_the_first_view_is_what_evaluation_sees(config, monkeypatch):
             with pytest.raises(ImageError, match="not an image"):
                 kept.evaluation(i, example)
             continue
-        pixels = to_square(open_image(example.image, 16), 16)
+        pixels = to_square(open_image(example.image, 16), 16, "middle")
         expected = np.asarray(eye.glance(np.stack([pixels] * 5)))[0]
         np.testing.assert_allclose(kept.evaluation(i, example), expected, rtol=1e-2, atol=1e-2)
     assert kept.nothing().shape == kept.evaluation(0, source[0]).shape
@@ -98,6 +98,7 @@ def test_features_are_computed_once(config):
     [
         ({"eye": eye_of(1)}, "encoder"),
         ({"eye": eye_of()._replace(mark="another normalisation")}, "encoder"),
+        ({"framing": "whole"}, "framing"),
         ({"views": 3}, "views"),
         ({"views_seed": 1}, "views_seed"),
         ({"crop": 0.7}, "crop"),

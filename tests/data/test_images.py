@@ -127,11 +127,26 @@ def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
         open_image(encoded(picture(size=(30, 30))), 8)
 
 
+@pytest.mark.parametrize("framing", ["middle", "whole"])
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 3), (17, 16)])
-def test_any_size_becomes_the_square(size):
-    square = to_square(picture(RED, size), 16)
+def test_any_size_becomes_the_square(size, framing):
+    square = to_square(picture(RED, size), 16, framing)
     assert square.shape == (16, 16, 3)
     np.testing.assert_allclose(square.mean((0, 1)), RED, atol=1)
+
+
+@pytest.mark.parametrize("size", [(96, 32), (32, 96)])
+def test_the_middle_is_in_shape_and_the_whole_has_the_edges(size):
+    """A red square in the middle of something blue, three times as long as it."""
+    blue, red = (0, 0, 255), (255, 0, 0)
+    image = Image.new("RGB", size, blue)
+    corner = np.subtract(size, 32) // 2
+    image.paste(red, (*corner.tolist(), *(corner + 32).tolist()))
+    middle, whole = (to_square(image, 24, framing) for framing in ("middle", "whole"))
+    assert (middle[2:-2, 2:-2] == red).all()  # at its edges the next pixels are heard
+    for start, colour in ((0, blue), (10, red), (20, blue)):
+        part = whole[:, start : start + 4] if size[0] > size[1] else whole[start : start + 4]
+        assert (part == colour).all()
 
 
 def test_normalisation_from_its_formula():

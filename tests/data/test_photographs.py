@@ -27,7 +27,7 @@ def test_the_official_splits_are_whole(pytestconfig, tmp_path):
     for split in splits:
         assert all(len(captions) == 5 for captions in split.captions())
         for i in range(0, len(split), 250):
-            pixels = to_square(open_image(split[i].image, 96), 96)
+            pixels = to_square(open_image(split[i].image, 96), 96, "middle")
             assert pixels.shape == (96, 96, 3)
             assert pixels.std() > 5
 

@@ -96,7 +96,7 @@ def test_an_epoch_holds_every_image_once(folder):
     plain = {"crop": 1.0, "flip": False, "jitter": 0.0, "randaugment": 0.0}
     first, second = (np.concatenate([b.images for b in batches(folder, 6, first=i, **plain)]) for i in (0, 6))
     config = DataConfig(source="folder", path=str(folder), image_size=16)
-    squares = [to_square(open_image(example.image, 16), 16) for example in load(config).train]
+    squares = [to_square(open_image(example.image, 16), 16, "middle") for example in load(config).train]
     pixels = lambda images: sorted(image.tobytes() for image in images)
     assert pixels(first) == pixels(second) == pixels(squares)
     assert not np.array_equal(first, second)

@@ -10,6 +10,11 @@ from captioner_jax.evaluation import java
 REFERENCES = [["a dog runs fast", "the dog is running"], ["two people in a boat", "men ride a boat"]]
 
 
+@pytest.fixture
+def without_java():
+    """In place of that of all other tests, which takes it away."""
+
+
 def test_without_java_nothing_is_computed(monkeypatch):
     monkeypatch.setattr(java.shutil, "which", lambda name: None)
     assert java.scores(["a dog"], [["a dog"]]) == {"meteor": None, "spice": None}

@@ -35,9 +35,9 @@ def example(words=("a", "red", "circle", "<end>"), shape=(LAYERS, HEADS), grid=(
     return told, Grounds(maps, maps, maps, maps - 0.5), [*tree, Branch("blue", "a blue", 0, 1, -3.0, False, True)]
 
 
-def page_of(told, grounds, tree, name="a photo.jpg"):
+def page_of(told, grounds, tree, name="a photo.jpg", framing="middle"):
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 160, 3), np.uint8))
-    return make_page(picture, name, told, grounds, tree)
+    return make_page(picture, name, told, grounds, tree, framing)
 
 
 @pytest.fixture
@@ -97,6 +97,19 @@ def test_pointing_at_a_place_shows_the_words_it_served(page):
     assert [float(share) > 0 for share in shares] == [False, False, True, False]
     page.mouse.move(box["x"] + 2, box["y"] + 2)  # which the captioner did not see
     assert told(page).startswith("“a”")
+
+
+def test_of_the_whole_picture_every_place_is_one_that_the_captioner_saw(explorer):
+    page = explorer(page_of(*example(), framing="whole"))
+    page.locator("#heads button").nth(0).click()
+    box = page.locator("#picture").bounding_box()
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    assert told(page).startswith("At row 1, column 1: “a” 100 % of its map")
+    cell = page.locator("#cell").bounding_box()
+    for side, count in (("width", COLUMNS), ("height", ROWS)):
+        assert cell[side] == pytest.approx(box[side] / count, abs=3)
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] - 2)
+    assert told(page).startswith("At row 4, column 4")
 
 
 def test_the_overlay_is_clear_where_the_word_looked_and_dark_elsewhere(page):

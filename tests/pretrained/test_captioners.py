@@ -138,13 +138,13 @@ def test_it_becomes_a_captioner_for_everything(kind, folder, tmp_path, picture, 
     assert published.main([str(folder), str(tmp_path / "out"), "--max-length", "8"]) == 0
     assert str(tmp_path / "out") in capsys.readouterr().out
     whole = Captioner.load(tmp_path / "out")
-    assert whole.image_size == 32
+    assert (whole.image_size, whole.framing) == (32, "whole")
     assert whole.bundles[0].training["published"] == kind
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"published it as `{kind}`" in card
     assert str(tmp_path) not in card + (tmp_path / "out" / "captioner.json").read_text()
     captions = whole.captions([picture], beam=3, num_captions=3)[0]
-    assert len(captions) == 3
+    assert 1 < len(captions) <= 3  # bytes that make no letters read the same
     explained, grounds = whole.explain(picture, beam=3), whole.grounds(picture, beam=3)
     assert explained.caption == captions[0]
     steps = len(explained.tokens)
@@ -177,7 +177,8 @@ def test_it_goes_on_learning_in_its_own_words(kind, folder, tmp_path, capsys):
     arguments = [word for name, value in settings.items() for word in (f"--model.{name}", str(value))]
     arguments += ["--train.start", str(tmp_path / "theirs"), "--name", "tuned", "--runs", str(tmp_path)]
     arguments += ["--data.source", "folder", "--data.path", str(data), "--data.image-size", "32"]
-    arguments += ["--data.max-length", "8", "--train.steps", "30", "--train.warmup", "1", "--train.batch-size", "8"]
+    arguments += ["--data.framing", "whole", "--data.max-length", "8", "--train.steps", "30"]
+    arguments += ["--train.warmup", "1", "--train.batch-size", "8"]
     arguments += ["--train.learning-rate", "1e-3", "--train.log-every", "10", "--train.evaluate-every", "30"]
     assert train.main([*arguments, "--train.checkpoint-every", "30"]) == 0
     tuned = bundle.load(tmp_path / "tuned" / "captioner")

@@ -58,7 +58,8 @@ def test_neighbours_share_their_nouns(encoder, file):
     source = flickr_files.load(DataConfig(source="flickr8k", path=str(FLICKR8K))).train
     examples = [source[i] for i in range(0, len(source), len(source) // PHOTOGRAPHS)][:PHOTOGRAPHS]
     nouns = [{w for caption in e.captions for w in ptb.words(caption)} & NOUNS for e in examples]
-    pixels = np.stack([to_square(open_image(e.image, 128), 128) for e in examples]).reshape(-1, 32, 128, 128, 3)
+    squares = [to_square(open_image(e.image, 128), 128, "middle") for e in examples]
+    pixels = np.stack(squares).reshape(-1, 32, 128, 128, 3)
     encoder = dataclasses.replace(encoder, weights=str(WEIGHTS / file))
     graphdef, shapes = abstract(ModelConfig(16, 2, 16, 1, encoder=encoder), 9)
     published, loaded = with_published(encoder, shapes["encoder"])

@@ -107,6 +107,7 @@ def test_who_starts_from_another_tells_of_it_and_of_its_teacher():
     ("data", "encoder", "message"),
     [
         ({"image_size": 32}, {}, "data.image_size: 16 then, 32 now"),
+        ({"framing": "whole"}, {}, "data.framing: middle then, whole now"),
         ({}, {"ends_after": 2}, "model.encoder.ends_after: 1 then, 2 now"),
         ({}, {"normalisation": "clip"}, "model.encoder.normalisation: .* then, clip now"),
     ],

@@ -78,7 +78,8 @@ def test_a_program_may_ask_for_what_the_page_begins_with(captioner, port):
 
 def test_the_page_begins_with_what_the_command_line_says(port):
     said = json.loads(ask(port, path="/settings")[2])
-    assert said == {"choice": {"beam": 5, "num_captions": 5, "temperature": None, "seed": 0}, "largest": app.LARGEST}
+    choice = {"beam": 5, "num_captions": 5, "temperature": None, "seed": 0}
+    assert said == {"choice": choice, "largest": app.LARGEST, "framing": "middle"}
     assert app.first_choice(Generation(beam=2)).num_captions == 2
     assert app.first_choice(Generation(num_captions=3, temperature=0.5, seed=7)) == app.Choice(5, 3, 0.5, 7)
 

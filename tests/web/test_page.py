@@ -37,7 +37,7 @@ class Markup(Captioner):
     """Says what browsers would run, were it not for text. An ensemble, by its bundles."""
 
     def __init__(self):
-        self.bundles = ("one", "another")
+        self.bundles, self.framing = ("one", "another"), "middle"
 
     def written(self, picture, asked):
         said = [Caption("<img src=x onerror=alert(1)>", -1.0, -2.0), Caption("<b>bold</b>", -2.0, -3.0)]
@@ -110,6 +110,17 @@ def test_the_map_lies_over_the_middle_square_that_the_captioner_sees(size, page)
     assert map["height"] == pytest.approx(map["width"], abs=1)
     for at, side in (("x", "width"), ("y", "height")):
         assert map[at] + map[side] / 2 == pytest.approx(shown[at] + shown[side] / 2, abs=1)
+
+
+def test_of_a_captioner_that_sees_the_whole_the_map_lies_over_all_of_the_picture(open_page):
+    with served(Captioner(untrained(framing="whole"))) as port:
+        page = open_page(f"http://127.0.0.1:{port}/")
+        choose(page)
+        page.evaluate("document.getElementById('picture').decode()")
+        shown, map = (page.locator(part).bounding_box() for part in ("#picture", "#map"))
+    assert shown["width"] / shown["height"] == pytest.approx(1.5, rel=0.02)
+    for side in shown:
+        assert map[side] == pytest.approx(shown[side], abs=1)
 
 
 def test_words_are_reached_by_keyboard_and_told_to_those_who_do_not_see(page, captioner):
