@@ -266,7 +266,7 @@ function begin() {
       $("heads").append(button);
     }
   }
-  $("heads").append(make("span"), ...meanLast(heads).map((head) => make("span", {}, head ? `head ${head}` : "mean")));
+  $("heads").append(...["head", ...meanLast(heads)].map((head) => make("span", {}, head || "mean")));
   $("picture").addEventListener("pointermove", (event) => {
     const cell = cellAt(event);
     if (cell !== state.cell) change({ cell });

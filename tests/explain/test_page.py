@@ -85,6 +85,23 @@ def test_slider_and_lists_choose_what_is_shown(page):
     assert page.get_by_role("slider", name="Layer").is_disabled()
 
 
+@pytest.mark.parametrize("heads", [3, 12])
+def test_under_each_column_of_heads_stands_its_number(explorer, heads):
+    page = explorer(page_of(*example(shape=(2, heads))))
+    labels = page.locator("#heads span")
+    assert labels.all_inner_texts() == [
+        "layer 1",
+        "layer 2",
+        "all layers",
+        "head",
+        *map(str, range(1, heads + 1)),
+        "mean",
+    ]
+    assert not labels.evaluate_all(
+        "all => all.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.innerText)"
+    )
+
+
 def test_pointing_at_a_place_shows_the_words_it_served(page):
     page.locator("#heads button").nth(0).click()  # the first head of the first layer: word t at cell t
     box = page.locator("#picture").bounding_box()
