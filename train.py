@@ -36,7 +36,7 @@ from captioner_jax.evaluation.baselines import entropies
 from captioner_jax.files import write_whole
 from captioner_jax.planning.report import plan
 from captioner_jax.platforms import leave_out_absent_tpus
-from captioner_jax.pretrained.files import check_weights
+from captioner_jax.pretrained.files import locate
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts, storage
 from captioner_jax.training.agreement import agree_on_data, agree_on_settings
@@ -85,7 +85,7 @@ def run(config: Config, resumption: Resumption) -> int:
     check_run(config, resumption)
     check_settings(config)
     if config.model.encoder.weights is not None:
-        check_weights(config.model.encoder.weights)
+        locate(config.model.encoder.weights)  # before the data, which may take minutes
     placement = make_placement(config)
     start = None if config.train.start is None else bundle.load(bundle.found(config.train.start))
     teacher = make_teacher(config)

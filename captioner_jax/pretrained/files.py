@@ -55,12 +55,6 @@ def read_weights(where: str) -> Weights:
     return Weights(*contents(file), origin, preprocessor(folder) if is_told else None)
 
 
-def check_weights(where: str) -> None:
-    """Raises UserError where there is no such file, or none in such a folder; what the hub has is not asked."""
-    if not where.startswith("hf://"):
-        _find(where)
-
-
 def _find(where: str) -> Path:
     """The file that a path of one, or of its folder, means."""
     path = Path(os.path.expanduser(where))  # noqa: PTH111, which leaves ~NAME of nobody as it is

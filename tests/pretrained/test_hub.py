@@ -16,6 +16,7 @@ import pytest
 import safetensors.numpy
 from flax import nnx
 
+import train
 from captioner_jax import Captioner, bundle, published
 from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
@@ -250,6 +251,17 @@ def test_a_published_captioner_is_fetched_with_its_words_and_nothing_else(site, 
     assert published.main(["hf://owner/name@v1", str(tmp_path / "ours")]) == 0
     assert sorted(downloaded()) == sorted(f"v1/{name}" for name in kept)
     assert bundle.load(tmp_path / "ours").training["published"].startswith("hf://owner/name@")
+
+
+def test_a_run_whose_weights_the_hub_does_not_have_ends_before_it_looks_for_its_data(site, tmp_path, capsys):
+    arguments = ["--data.source", "folder", "--data.path", str(tmp_path / "none"), "--runs", str(tmp_path / "runs")]
+    kind = ["--model.encoder.kind", "resnet18", "--data.image-size", "64", "--model.encoder.weights"]
+    assert train.main([*arguments, *kind, "hf://owner/name"]) == 1
+    assert "hf://owner/name has no model.safetensors and no pytorch_model.bin" in capsys.readouterr().err
+    site.files |= {"model.safetensors": WEIGHTS}
+    assert train.main([*arguments, *kind, "hf://owner/name"]) == 1
+    assert str(tmp_path / "none") in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
 
 
 def test_what_may_be_had_later_is_told_to_those_who_start_again(site, monkeypatch):
