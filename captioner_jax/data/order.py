@@ -44,7 +44,7 @@ class ShardByShard:
 
 @functools.lru_cache(maxsize=2)
 def _epoch(order: ShardByShard, number: int) -> Int[np.ndarray, " images"]:
-    rng = np.random.default_rng([order.seed, number])
+    rng = np.random.default_rng([order.seed, number, 0, 1])  # others than of a plan's window of this number
     drawn = rng.permutation(len(order.shards))
     together = [drawn[first : first + order.at_once] for first in range(0, len(drawn), order.at_once)]
     return np.concatenate([rng.permutation(np.concatenate([order.shards[i] for i in few])) for few in together])

@@ -79,7 +79,7 @@ class ToBatch:
                     draw.images[row],
                     draw.captions[row],
                     draw.length,
-                    np.random.default_rng([self.plan.seed, number, row]),
+                    np.random.default_rng([self.plan.seed, number, row + 1]),  # NumPy takes [s, n, 0] for [s, n]
                 )
                 for row in rows
             ]

@@ -314,6 +314,18 @@ def test_no_two_rows_batches_or_seeds_are_changed_alike(folder):
     assert not {*shown} & {image.tobytes() for batch in others for image in batch.images}
 
 
+def test_captions_and_changes_of_images_are_drawn_apart(folder, monkeypatch):
+    drawn, make = [], np.random.default_rng
+
+    def noted(seed):
+        drawn.append(make(seed).random())
+        return make(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", noted)
+    batches(folder, 6, train=dataclasses.replace(TRAIN, seed=17))  # which no other test has drawn for
+    assert len(set(drawn)) == len(drawn) >= 4 + 24
+
+
 def test_one_of_several_captions_that_tells_sides_forbids_the_mirror(folder):
     half = Image.new("RGB", (20, 20))
     half.paste((255, 255, 255), (0, 0, 10, 20))
