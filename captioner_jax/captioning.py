@@ -1,13 +1,10 @@
 """Pictures to captions, for programs: captioner directories in memory, asked as often as one likes."""
 
-import collections
 import dataclasses
 import functools
-import itertools
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,7 +17,9 @@ from PIL import Image
 from captioner_jax import bundle
 from captioner_jax.bundle import Bundle
 from captioner_jax.config import Framing, validated
+from captioner_jax.data.ahead import read_ahead
 from captioner_jax.data.images import ImageError, open_image, to_square, upright
+from captioner_jax.devices import device_count, everywhere, on_first
 from captioner_jax.errors import UserError
 from captioner_jax.explain.evidence import make_evidence
 from captioner_jax.explain.explained import Alternative, Explained, Grounds
@@ -41,7 +40,7 @@ Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
 Asked = TypeVar("Asked")
 Square = UInt8[np.ndarray, "Y X 3"]
 """What the model sees of a picture."""
-# Images at a time: of many, and of fewer than that.
+# Images at a time: of many, on each device, and of fewer than that.
 BATCH, FEW = 16, 4
 GIBIBYTE = 2**30
 # Of a file that is read: more than the most pixels that are taken have in any format.
@@ -148,10 +147,8 @@ class Captioner:
 
     def explained(self, written: "Written") -> Explained:
         """Where the captioner looked as it wrote the best of these. Raises UserError for an ensemble."""
-        self._check_alone()
-        log_p, likeliest, likeliest_log_p, looks, looks_back = (
-            np.asarray(x)[0] for x in self._reader()(self._models[0].parameters, written.pixels, written.tokens[None])
-        )
+        found = self._reader()(self._alone(), written.pixels, written.tokens[None])
+        log_p, likeliest, likeliest_log_p, looks, looks_back = (np.asarray(x)[0] for x in found)
         length = len(written.names)
         alternatives = [
             [Alternative(self.tokenizer.name(i), float(np.exp(p))) for i, p in zip(*row, strict=True) if np.isfinite(p)]
@@ -168,44 +165,39 @@ class Captioner:
 
     def grounded(self, written: "Written") -> Grounds:
         """What each token of the best of these rests on. Raises UserError for an ensemble."""
-        self._check_alone()
-        maps = self._evidence()(self._models[0].parameters, written.pixels, written.tokens[None])
+        maps = self._evidence()(self._alone(), written.pixels, written.tokens[None])
         return Grounds(*(np.asarray(x)[0, : len(written.names)] for x in maps))
 
     def searched(self, written: "Written", asked: Generation) -> list[Branch]:
         """All that the search that was asked for considered. Raises UserError as `search_tree`."""
-        self._check_alone()
-        steps = self._recorder(asked)(self._models[0].parameters, written.pixels)
+        steps = self._recorder(asked)(self._alone(), written.pixels)
         return grow(np.asarray(steps.tokens)[0], np.asarray(steps.log_p)[0], written.tokens, self.tokenizer)
 
     def stream(
         self,
         pictures: Iterable[Asked],
         asked: Generation,
-        batch_size: int = BATCH,
+        batch_size: int | None = None,
         read: Callable[[Any], Picture] = lambda picture: picture,
     ) -> Iterator[tuple[Asked, list[Caption] | ImageError]]:
         """Each picture with its captions, or with what is wrong with it, in order, however many there are.
 
         `read` may say how a picture is come by from what names it; it may take its time, and raise ImageError. While
         one batch is captioned the next is read and decoded. The last batch is filled up, so that nothing is compiled
-        for it alone.
+        for it alone. A batch has `batch_size` pictures, or as many as are good for many.
         """
+        batch_size = batch_size or rows_for(BATCH)
         write, parameters = self._compiled(asked), [model.parameters for model in self._models]
         square = lambda picture: _square(picture, read, self.image_size, self.framing)  # noqa: E731
         ahead: tuple[_Batch, Found] | None = None
-        pool = ThreadPoolExecutor()
-        try:
-            for batch in _decoded(pictures, batch_size, square, pool):
-                pixels = batch.pixels(batch_size, self.image_size)
-                found = write(parameters, pixels, image_keys(asked.seed, _numbers(pixels)))
-                if ahead is not None:
-                    yield from self._told(*ahead)
-                ahead = batch, found
+        for batch in map(_Batch, read_ahead(pictures, batch_size, square)):
+            pixels = batch.pixels(batch_size, self.image_size)
+            found = write(parameters, pixels, image_keys(asked.seed, _numbers(pixels)))
             if ahead is not None:
                 yield from self._told(*ahead)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)  # a caller that leaves off waits for no picture
+            ahead = batch, found
+        if ahead is not None:
+            yield from self._told(*ahead)
 
     def _compiled(self, asked: Generation) -> Callable[..., Found]:
         """The search that is asked for, compiled once whatever the seed: its keys are an argument."""
@@ -213,18 +205,20 @@ class Captioner:
 
     def _make_writer(self, asked: Generation) -> Callable[..., Found]:
         search = make_search(asked, self.tokenizer, self.max_length)
-        photographs = [index(kept) for kept in bundle.photographs_of(self.bundles, asked.neighbours)]
+        photographs = everywhere([index(kept) for kept in bundle.photographs_of(self.bundles, asked.neighbours)])
         write = make_asked_writer([model.untrained for model in self._models], search)
-        return functools.partial(write, photographs=photographs)
+        return lambda parameters, pixels, keys: write(parameters, pixels, keys, photographs)
 
     def _make_recorder(self, asked: Generation) -> Callable[..., Beams]:
         record = make_recorder(asked, self.tokenizer, self.max_length)
         untrained = self._models[0].untrained
         return jax.jit(lambda parameters, pixels: record(Ensemble([untrained.voice(parameters, pixels)])))
 
-    def _check_alone(self) -> None:
+    def _alone(self) -> Parameters:
+        """The only captioner's, on the first device. Raises UserError for an ensemble."""
         if len(self.bundles) > 1:
             raise UserError("an ensemble cannot be explained: ask one of its captioners")
+        return on_first(self._models[0].parameters)
 
     def _told(self, batch: "_Batch", found: Found) -> Iterator[tuple[Any, list[Caption] | ImageError]]:
         tokens, log_p, scores = map(np.asarray, found)
@@ -245,25 +239,28 @@ class Captioner:
 
 
 def rows_for(pictures: int) -> int:
-    """Of a batch for so many pictures: one of three numbers, so that nothing is compiled for others."""
+    """Of a batch for so many pictures: one of three numbers, so that nothing is compiled for others.
+
+    Of the greatest each device has its share.
+    """
     if pictures < BATCH:
         return 1 if pictures == 1 else FEW
-    return BATCH
+    return BATCH * device_count()
 
 
 class _Model(NamedTuple):
-    """What captions are computed with."""
+    """What captions are computed with, on each device."""
 
     untrained: Untrained
     parameters: Parameters
 
 
 def _model(one: Bundle) -> _Model:
-    """Batch norms are folded into convolutions, and parameters put on the device, once, in place of at every call."""
+    """Batch norms are folded into convolutions, and parameters put on the devices, once, in place of at every call."""
     captioner = nnx.merge(one.graphdef, one.parameters)
     fold_norms(captioner)
     graphdef, parameters = nnx.split(captioner)
-    return _Model(Untrained(graphdef, one.preprocessing), jax.device_put(nnx.to_pure_dict(parameters)))
+    return _Model(Untrained(graphdef, one.preprocessing), everywhere(nnx.to_pure_dict(parameters)))
 
 
 class Written(NamedTuple):
@@ -290,20 +287,6 @@ class _Batch(list[tuple[Any, Square | ImageError]]):
 def _numbers(pixels: UInt8[np.ndarray, "B Y X 3"]) -> UInt32[np.ndarray, " B"]:
     """A number for each picture, by what is on it."""
     return np.array([zlib.crc32(picture.tobytes()) for picture in pixels], np.uint32)
-
-
-def _decoded(
-    pictures: Iterable[Any], rows: int, square: Callable[[Any], Square | ImageError], pool: ThreadPoolExecutor
-) -> Iterator[_Batch]:
-    """Batches of pictures; a batch ahead of the one in use is being decoded."""
-    ahead: collections.deque[list[tuple[Any, Future[Square | ImageError]]]] = collections.deque()
-    rest = iter(pictures)
-    while some := list(itertools.islice(rest, rows)):
-        ahead.append([(picture, pool.submit(square, picture)) for picture in some])
-        if len(ahead) > 1:
-            yield _Batch((picture, future.result()) for picture, future in ahead.popleft())
-    for last in ahead:
-        yield _Batch((picture, future.result()) for picture, future in last)
 
 
 def _square(asked: Any, read: Callable[[Any], Picture], size: int, framing: Framing) -> Square | ImageError:

@@ -27,6 +27,7 @@ from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions, evaluation_batches
 from captioner_jax.data.source import Source
 from captioner_jax.data.views import Views
+from captioner_jax.devices import even_rows, everywhere
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.platforms import leave_out_absent_tpus
@@ -77,7 +78,8 @@ def look(captioner: Bundle, train: Source, config: DataConfig, batch_size: int) 
         config, image_size=seen.image_size, framing=seen.framing, max_length=captioner.max_length
     )
     all_of_them = max(map(len, train.captions()))
-    see = make_sight(captioner.graphdef, captioner.preprocessing)
+    see, parameters = make_sight(captioner.graphdef, captioner.preprocessing), everywhere(captioner.parameters)
+    batch_size = even_rows(batch_size)
     seen, captions = [], []
     batches = evaluation_batches(
         train,
@@ -89,7 +91,7 @@ def look(captioner: Bundle, train: Source, config: DataConfig, batch_size: int) 
     )
     total = -(-len(train) // batch_size)
     for _, batch in tqdm.tqdm(batches, "looking", total, unit="batch", leave=False, disable=None):
-        cells = np.asarray(see(captioner.parameters, batch.images), np.float32)
+        cells = np.asarray(see(parameters, batch.images), np.float32)
         seen.append(cells.mean((1, 2))[batch.usable].astype(np.float16))
         captions.append(batch.tokens[batch.usable, :, 1:])  # without START
     kind = np.int16 if len(captioner.tokenizer) <= np.iinfo(np.int16).max else np.int32

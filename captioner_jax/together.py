@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from captioner_jax.bundle import Bundle, check_alike, photographs_of
 from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
+from captioner_jax.devices import everywhere, over_images
 from captioner_jax.generation.consensus import by_consensus, check_comparable
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.neighbours import Index, index, near
@@ -65,7 +66,6 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
         seen: Any = batch.images
         return ensemble_loss(captioners(known), seen, jnp.asarray(batch.tokens))
 
-    @jax.jit
     def write(known: Known, batch: Batch) -> Found:
         seen: Any = batch.images
         all_of_them = zip(captioners(known), seen, strict=True)
@@ -78,7 +78,8 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
             found = different(by_consensus(found, drawn, similar, bundles[0].tokenizer.most_frequent), 1)
         return found
 
-    return Together(Known([one.parameters for one in bundles], photographs), sight, loss_sums, write)
+    known = everywhere(Known([one.parameters for one in bundles], photographs))
+    return Together(known, sight, loss_sums, over_images(write, whole=[0]))
 
 
 def ensemble_loss(

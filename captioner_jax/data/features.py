@@ -13,7 +13,6 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -26,17 +25,19 @@ from jaxtyping import Array, Float, Float16, Float32, UInt8
 from PIL import Image
 
 from captioner_jax.config import DataConfig, EncoderConfig
+from captioner_jax.data.ahead import read_ahead
 from captioner_jax.data.augmentation import augment
 from captioner_jax.data.images import ImageError, Preprocessing, normalise, open_image, to_square
 from captioner_jax.data.pictures import side
 from captioner_jax.data.source import Example, Source
 from captioner_jax.data.views import Lesson
+from captioner_jax.devices import device_count, everywhere, over_images
 from captioner_jax.errors import UserError
 from captioner_jax.files import whole_folder
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import stage_of
 
-# Images that the encoder takes at a time.
+# Images that the encoder takes at a time, on each device.
 BATCH = 16
 
 
@@ -61,8 +62,9 @@ Sight = Callable[[dict[Any, Any], Any], Float[Array, "B y x C"]]
 
 
 def make_sight(graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing) -> Sight:
-    """The jitted encoder: variables of a captioner and pixels, or what `cells_of` takes in their place, to cells."""
-    return jax.jit(lambda parameters, images: cells_of(nnx.merge(graphdef, parameters), images, preprocessing))
+    """The compiled encoder: variables of a captioner and pixels, or what `cells_of` takes in their place, to cells."""
+    see = lambda parameters, images: cells_of(nnx.merge(graphdef, parameters), images, preprocessing)  # noqa: E731
+    return over_images(see, whole=[0])
 
 
 class Features:
@@ -129,10 +131,9 @@ def make_eye(
     for path, leaf in jax.tree.leaves_with_path(parameters["encoder"]):
         if not encoder.frozen_stages or stage_of([entry.key for entry in path]) < encoder.frozen_stages:
             digest.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
-    glance = jax.jit(
-        lambda parameters, images: nnx.merge(graphdef, parameters).glance(normalise(images, preprocessing))
-    )
-    return Eye(functools.partial(glance, parameters), digest.hexdigest())
+    see = lambda parameters, images: nnx.merge(graphdef, parameters).glance(normalise(images, preprocessing))  # noqa: E731
+    glance = over_images(see, whole=[0])
+    return Eye(functools.partial(glance, everywhere(parameters)), digest.hexdigest())
 
 
 def load_features(
@@ -210,11 +211,10 @@ class _Shown(NamedTuple):
 
 def _all_shown(source: Source, config: DataConfig, views: int) -> Iterator[tuple[int, int, list[_Shown]]]:
     """View, number of the first image, and a batch of images, until each has been shown in every view."""
-    with ThreadPoolExecutor() as pool:
-        for view in range(views):
-            show = functools.partial(_show, source=source, config=config, view=view)
-            for first in range(0, len(source), BATCH):
-                yield view, first, list(pool.map(show, range(first, min(first + BATCH, len(source)))))
+    for view in range(views):
+        show = functools.partial(_show, source=source, config=config, view=view)
+        for batch in read_ahead(range(len(source)), BATCH * device_count(), show):
+            yield view, batch[0][0], [shown for _, shown in batch]
 
 
 def _show(i: int, source: Source, config: DataConfig, view: int) -> _Shown:
@@ -239,6 +239,6 @@ def pixels_of(view: int, i: int, picture: Image.Image, config: DataConfig) -> tu
 
 def _seen(eye: Eye, pixels: UInt8[np.ndarray, "B Y X 3"]) -> Float16[np.ndarray, "B y x C"]:
     """The cells of a batch that may not be full, so that nothing is compiled twice."""
-    full = np.zeros((BATCH, *pixels.shape[1:]), np.uint8)
+    full = np.zeros((BATCH * device_count(), *pixels.shape[1:]), np.uint8)
     full[: len(pixels)] = pixels
     return np.asarray(eye.glance(full), np.float16)[: len(pixels)]

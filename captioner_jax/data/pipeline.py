@@ -15,6 +15,7 @@ from absl import flags
 from jaxtyping import Bool, Float, Int, UInt8
 
 from captioner_jax.config import DataConfig, TrainConfig
+from captioner_jax.data.ahead import read_ahead
 from captioner_jax.data.images import ImageError
 from captioner_jax.data.order import Order, ShardByShard, mixed
 from captioner_jax.data.pictures import training_pictures
@@ -199,20 +200,23 @@ def evaluation_batches(
     """The first `images` of a split (or all) in order, each with its first `captions`; None: as many as the first has.
 
     Images are as `views` shows them; without it, pixels. With each batch come its examples, as many as it has rows that
-    are not filling. Raises UserError where one has no captions.
+    are not filling. The next one is read while a batch is in use. Raises UserError where an image has no captions.
     """
     count = len(source) if images is None else min(images, len(source))
     captions = len(source[0].captions) if captions is None else captions
     views = views or Pixels(config)
     row = FirstCaptions(views, config, tokenizer, captions)
     filling = unusable(views, captions, config.max_length)
-    for start in range(0, count, batch_size):
-        examples = [source[i] for i in range(start, min(start + batch_size, count))]
-        if bare := next((example.name for example in examples if not example.captions), None):
-            raise UserError(f"{bare} has no captions: leave it out, or write one")
-        rows = [row(start + i, example) for i, example in enumerate(examples)]
-        rows += [filling] * (batch_size - len(rows))
-        yield examples, stack(rows)
+
+    def read(i: int) -> tuple[Example, Batch]:
+        example = source[i]
+        if not example.captions:
+            raise UserError(f"{example.name} has no captions: leave it out, or write one")
+        return example, row(i, example)
+
+    for batch in read_ahead(range(count), batch_size, read):
+        examples, rows = zip(*(found for _, found in batch), strict=True)
+        yield [*examples], stack([*rows, *[filling] * (batch_size - len(rows))])
 
 
 def _order(source: Source, config: DataConfig, seed: int) -> Order:

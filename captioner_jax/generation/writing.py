@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
+from captioner_jax.devices import over_images
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.neighbours import Index
 from captioner_jax.generation.search import Found, beam_search, greedy
@@ -38,29 +39,27 @@ class Untrained(NamedTuple):
 def make_writer(
     graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, *, length: int, beams: int
 ) -> Callable[[Parameters, Images], Found]:
-    """A jitted function of parameters and pixels, or cells: normalise, encode, search. One beam is greedy."""
+    """A compiled function of parameters and pixels, or cells: normalise, encode, search. One beam is greedy."""
     search = greedy if beams == 1 else functools.partial(beam_search, beams=beams)
     captioner = Untrained(graphdef, preprocessing)
 
-    @jax.jit
     def write(parameters: Parameters, images: Images) -> Found:
         return search(Ensemble([captioner.voice(parameters, images)]), length)
 
-    return write
+    return over_images(write, whole=[0])
 
 
 def make_asked_writer(captioners: Sequence[Untrained], search: Search) -> Callable[..., Found]:
     """The same of one or more captioners with a search made by `make_search`, keys for what it draws, and each one's
     photographs, if it looks for similar ones."""
 
-    @jax.jit
     def write(
         parameters: Sequence[Parameters], images: Images, keys: Key[Array, " B"], photographs: Sequence[Index] = ()
     ) -> Found:
         ensemble = Ensemble([one.voice(its, images) for one, its in zip(captioners, parameters, strict=True)])
         return search(ensemble, keys, photographs)
 
-    return write
+    return over_images(write, whole=[0, 3])
 
 
 def image_keys(seed: int, numbers: UInt32[ArrayLike, " B"]) -> Key[Array, " B"]:

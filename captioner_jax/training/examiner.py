@@ -12,6 +12,7 @@ from captioner_jax.data.features import make_sight
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.source import Source
 from captioner_jax.data.views import Views
+from captioner_jax.devices import even_rows, everywhere
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation.split import Scores, Written, score_split
 from captioner_jax.generation.writing import make_writer
@@ -51,13 +52,14 @@ class Examiner:
         views: Mapping[str, Views] | None = None,
     ) -> dict[str, Scores]:
         """The scores of the first `images` of each split, or of all; as `views` shows a split where it has such."""
+        parameters = everywhere(parameters)
         return {
             name: score_split(
                 source,
                 parameters,
                 self.tokenizer,
                 self.config.data,
-                batch_size=self.config.evaluation.batch_size,
+                batch_size=even_rows(self.config.evaluation.batch_size),
                 sight=self.sight,
                 loss_sums=self.loss_sums,
                 write=self.write,
