@@ -84,9 +84,9 @@ def run(config: Config, resumption: Resumption) -> int:
     agree_on_settings(config)
     check_run(config, resumption)
     check_settings(config)
-    if config.model.encoder.weights is not None:
-        locate(config.model.encoder.weights)  # before the data, which may take minutes
     placement = make_placement(config)
+    if config.model.encoder.weights is not None:
+        locate(config.model.encoder.weights)  # now, and again when they are wanted: data may take minutes
     start = None if config.train.start is None else bundle.load(bundle.found(config.train.start))
     teacher = make_teacher(config)
     with hosts.first_alone("data"):

@@ -253,4 +253,4 @@ def check_alike(bundles: Sequence[Bundle]) -> None:
     if len({one.preprocessing.image_size for one in bundles}) > 1:
         raise UserError("captioners that go together need images of the same size")
     if len({one.preprocessing.framing for one in bundles}) > 1:
-        raise UserError("captioners that go together need the same of each picture: its middle, or the whole")
+        raise UserError("captioners that go together need the same data.framing: middle, or whole")

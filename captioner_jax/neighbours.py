@@ -73,9 +73,9 @@ def main(arguments: list[str]) -> int:
 
 def look(captioner: Bundle, train: Source, config: DataConfig, batch_size: int) -> Photographs:
     """What it sees in each image of a split, and all that people wrote of it. Raises UserError where none is of use."""
-    seen = captioner.preprocessing
+    how = captioner.preprocessing
     config = dataclasses.replace(
-        config, image_size=seen.image_size, framing=seen.framing, max_length=captioner.max_length
+        config, image_size=how.image_size, framing=how.framing, max_length=captioner.max_length
     )
     all_of_them = max(map(len, train.captions()))
     see, parameters = make_sight(captioner.graphdef, captioner.preprocessing), everywhere(captioner.parameters)

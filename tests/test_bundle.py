@@ -117,6 +117,15 @@ def test_the_model_card_tells_what_is_known_and_is_free_to_change(saved):
     bundle.load(directory)
 
 
+def test_what_is_seen_of_pictures_is_told_and_stays(saved):
+    _, directory = saved
+    assert "the middle square of a picture" in (directory / "README.md").read_text()
+    untrained(framing="whole").save(directory)
+    assert "squeezed into the square" in (directory / "README.md").read_text()
+    again = bundle.load(directory)
+    assert (again.preprocessing.framing, again.trained_on.framing) == ("whole", "whole")
+
+
 def test_the_model_card_tells_all_of_the_training(saved):
     whole, directory = saved
     start = {"run": "second", "step": 50, "start": {"run": "first", "step": 900}}

@@ -1,6 +1,8 @@
 """Pictures are captioned as captioners are scored, though in another form."""
 
 import dataclasses
+import json
+import re
 
 import jax
 import numpy as np
@@ -10,10 +12,14 @@ from PIL import Image
 from captioner_jax.captioning import BATCH, FEW, Captioner
 from captioner_jax.config import EncoderConfig
 from captioner_jax.data.images import ImageError
+from captioner_jax.explain.drawing import GAP, TEXT, TILE
 from captioner_jax.generation.search import Found
+from captioner_jax.generation.settings import Generation
 from captioner_jax.generation.writing import make_writer
+from captioner_jax.showing import show
 from captioner_jax.text.special import END
 from captioner_jax.text.tokenizer import train_bpe
+from tests.data.making import encoded
 from tests.making import untrained
 
 
@@ -40,6 +46,17 @@ def test_who_sees_the_whole_writes_of_a_picture_what_it_writes_of_it_squeezed():
     cut = wide.crop((24, 0, 40, 16))
     assert whole.captions([wide], **asked) == middle.captions([squeezed], **asked)
     assert middle.captions([wide], **asked) == middle.captions([cut], **asked) != whole.captions([wide], **asked)
+
+
+@pytest.mark.parametrize("framing", ["whole", "middle"])
+def test_what_it_did_not_see_of_a_picture_is_dark(framing, tmp_path):
+    red = encoded(Image.new("RGB", (90, 30), (200, 0, 0)))
+    sheet, page = tmp_path / "sheet.png", tmp_path / "page.html"
+    show(Captioner(untrained(framing=framing)), red, "red.png", Generation(beam=2), sheet, page)
+    seen = re.search(r'"seen": \[(.*?)\]', page.read_text()).group(1)
+    np.testing.assert_allclose(json.loads(f"[{seen}]"), [0, 0, 1, 1] if framing == "whole" else [1 / 3, 0, 1 / 3, 1])
+    left = Image.open(sheet).getpixel((GAP + TILE + GAP + 4, GAP + TEXT + 30))  # of the first word's picture
+    assert (left[0] > left[1]) == (framing == "whole")
 
 
 def test_parameters_are_put_on_the_device_once_and_not_at_every_call():

@@ -73,17 +73,20 @@ def json_of(folder):
     return manifest
 
 
-def test_the_example_program_captions_as_this_package_does(saved, tmp_path):
-    directory = saved / "cross" / "captioner"
+def test_the_example_program_captions_as_this_package_does(tmp_path):
+    directory = tmp_path / "captioner"
+    untrained(framing="whole").save(directory)
     files = []
     for name, image in {
         "a.png": picture((200, 30, 30, 90), mode="RGBA"),
-        "b c.jpg": picture((20, 130, 30), size=(90, 40)),
+        "b c.jpg": Image.linear_gradient("L").resize((90, 40)).rotate(180).convert("RGB"),
+        "high.png": Image.linear_gradient("L").rotate(90).resize((90, 40)),
         "deep.png": Image.fromarray(np.linspace(0, 40_000, 900).reshape(30, 30).astype(np.uint16)),
     }.items():
         files.append(str(tmp_path / name))
         (tmp_path / name).write_bytes(encoded(image, "PNG" if name.endswith("png") else "JPEG"))
     assert export.main([str(directory), "--output", str(tmp_path / "export"), "--num-captions", "2"]) == 0
+    assert json_of(tmp_path)["framing"] == "whole"
     captioner = Captioner.load(directory)
     expected = [
         f"{file}: {caption.text} ({caption.log_p:.4f})"

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from captioner_jax import bundle, evaluate, neighbours
 from captioner_jax.bundle import PHOTOGRAPHS, rounded
@@ -173,10 +174,13 @@ def test_without_a_captioner_it_says_so(tmp_path, capsys):
     assert "is no captioner" in capsys.readouterr().err
 
 
-def test_what_is_seen_of_a_photograph_is_the_mean_of_its_cells(photographs):
-    captioner, train = untrained(), load(config(photographs)).train
+@pytest.mark.parametrize("framing", ["middle", "whole"])
+def test_what_is_seen_of_a_photograph_is_the_mean_of_its_cells(photographs, framing):
+    for number, file in enumerate(sorted(photographs.glob("*.jpg"))):
+        Image.linear_gradient("L").rotate(90 * (number % 4)).resize((60, 20)).save(file)
+    captioner, train = untrained(framing=framing), load(config(photographs)).train
     size = captioner.preprocessing.image_size
-    pixels = np.stack([to_square(open_image(one.image, size), size, "middle") for one in train])
+    pixels = np.stack([to_square(open_image(one.image, size), size, framing) for one in train])
     cells = make_sight(captioner.graphdef, captioner.preprocessing)(captioner.parameters, pixels)
     seen = neighbours.look(captioner, train, config(photographs), 8).seen
     np.testing.assert_allclose(seen, np.asarray(cells).mean((1, 2)), rtol=5e-3, atol=5e-3)

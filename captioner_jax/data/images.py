@@ -109,7 +109,7 @@ def to_square(image: Image.Image, size: int, framing: Framing) -> UInt8[np.ndarr
 
     It is the one transform of evaluation and of use.
     """
-    fit = ImageOps.fit if framing == "middle" else Image.Image.resize
+    fit = Image.Image.resize if framing == "whole" else ImageOps.fit
     return np.asarray(fit(image, (size, size), Image.Resampling.BICUBIC))
 
 

@@ -66,7 +66,7 @@ def read_captioner(where: str) -> Published:
 
 
 def _preprocessing(folder: Path, model: ModelConfig) -> Preprocessing:
-    """Of the whole picture, as the processors of both families take it.
+    """Of the whole picture, as the processors of both families take it unless told otherwise.
 
     Raises UserError where nothing tells what pixels are normalised by.
     """
@@ -75,7 +75,8 @@ def _preprocessing(folder: Path, model: ModelConfig) -> Preprocessing:
         raise UserError(f"{folder}: neither {CARDS[0]} nor {CARDS[1]} tells image_mean and image_std of pixels")
     size = SIZES[model.encoder.kind].side
     try:
-        card = {"image_size": size, "mean": told["image_mean"], "deviation": told["image_std"], "framing": "whole"}
+        card = {"image_size": size, "mean": told["image_mean"], "deviation": told["image_std"]}
+        card["framing"] = "middle" if told["do_center_crop"] else "whole"
         return pydantic.TypeAdapter(Preprocessing).validate_json(json.dumps(card))
     except pydantic.ValidationError as error:
         raise UserError(

@@ -21,7 +21,8 @@ CARDS = ("preprocessor_config.json", "processor_config.json", "config.json")
 
 
 class Weights(NamedTuple):
-    """What a file of weights holds, and where it came from; `preprocessor` has `image_mean` and `image_std`."""
+    """What a file of weights holds, and where it came from; `preprocessor` has `image_mean`, `image_std` and
+    `do_center_crop`."""
 
     tensors: dict[str, np.ndarray]
     metadata: dict[str, str]
@@ -105,16 +106,17 @@ def _read_safetensors(file: Path) -> tuple[dict[str, np.ndarray], dict[str, str]
 
 
 def preprocessor(folder: Path) -> dict[str, Any] | None:
-    """What the cards in a folder tell of normalisation."""
+    """What the cards in a folder tell of normalisation, and whether pictures are cut to their middle."""
     for card in (folder / name for name in CARDS):
         told = read_json(card) if card.is_file() else {}
         inner = told.get("pretrained_cfg", told.get("image_processor"))
         told = inner if isinstance(inner, dict) else told
+        crop = {"do_center_crop": told.get("do_center_crop") is True}
         if told.get("do_normalize") is False:
-            return {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]}
+            return {"image_mean": [0.0, 0.0, 0.0], "image_std": [1.0, 1.0, 1.0]} | crop
         mean, deviation = (told.get(f"image_{key}", told.get(key)) for key in ("mean", "std"))
         if mean is not None and deviation is not None:
-            return {"image_mean": mean, "image_std": deviation}
+            return {"image_mean": mean, "image_std": deviation} | crop
     return None
 
 

@@ -30,8 +30,10 @@ def test_half_are_mirrored_and_none_where_it_is_forbidden():
     assert not any(augmented(image, seed, mirror=False, flip=True)[0, 0, 0] == 0 for seed in range(50))
 
 
-def test_without_augmentation_it_is_what_evaluation_sees():
-    np.testing.assert_array_equal(augmented(NOISE), to_square(NOISE, 16, "middle"))
+@pytest.mark.parametrize("framing", ["middle", "whole"])
+def test_without_augmentation_it_is_what_evaluation_sees(framing):
+    wide = NOISE.resize((70, 40))
+    np.testing.assert_array_equal(augmented(wide, framing=framing), to_square(wide, 16, framing))
 
 
 @pytest.mark.parametrize("smallest", [0.1, 0.5, 0.9])

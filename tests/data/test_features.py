@@ -54,7 +54,9 @@ def config(tmp_path):
     return DataConfig("folder", str(folder), image_size=16, features=where, flip=True, crop=0.5)
 
 
-def test_the_first_view_is_what_evaluation_sees(config, monkeypatch):
+@pytest.mark.parametrize("framing", ["middle", "whole"])
+def test_the_first_view_is_what_evaluation_sees(config, framing, monkeypatch):
+    config = dataclasses.replace(config, framing=framing)
     monkeypatch.setattr(features, "BATCH", 5)
     eye, source = eye_of(), load(config).train
     kept = load_features(source, "train", config, eye, views=3)
@@ -63,7 +65,7 @@ def test_the_first_view_is_what_evaluation_sees(config, monkeypatch):
             with pytest.raises(ImageError, match="not an image"):
                 kept.evaluation(i, example)
             continue
-        pixels = to_square(open_image(example.image, 16), 16, "middle")
+        pixels = to_square(open_image(example.image, 16), 16, framing)
         expected = np.asarray(eye.glance(np.stack([pixels] * 5)))[0]
         np.testing.assert_allclose(kept.evaluation(i, example), expected, rtol=1e-2, atol=1e-2)
     assert kept.nothing().shape == kept.evaluation(0, source[0]).shape
@@ -113,6 +115,18 @@ def test_features_of_something_else_are_refused(config, change, what):
     other = dataclasses.replace(config, **{k: v for k, v in change.items() if k not in given})
     with pytest.raises(UserError, match=f"made with other {what}: remove it"):
         load_features(source, "train", other, **(given | {k: v for k, v in change.items() if k in given}))
+
+
+def test_features_of_before_there_was_framing_are_those_of_the_middle(config):
+    source, given = load(config).train, {"eye": eye_of(), "views": 1}
+    load_features(source, "train", config, **given)
+    file = Path(config.features, "train", "made_from.json")
+    told = json.loads(file.read_text())
+    del told["framing"]
+    file.write_text(json.dumps(told))
+    load_features(source, "train", config, **given)
+    with pytest.raises(UserError, match="made with other framing"):
+        load_features(source, "train", dataclasses.replace(config, framing="whole"), **given)
 
 
 def test_features_of_other_images_are_refused(config):

@@ -92,6 +92,17 @@ def test_a_batch_that_hosts_cannot_share_is_refused(folder):
         batches(folder, 1, share=HostShare(0, 3))
 
 
+@pytest.mark.parametrize("framing", ["middle", "whole"])
+def test_what_is_scored_is_shown_as_it_is_framed(folder, framing):
+    for number, file in enumerate(sorted(folder.glob("*.jpg"))):
+        Image.linear_gradient("L").resize((60 + number, 20)).rotate(180 * (number % 2)).save(file)
+    config = DataConfig(source="folder", path=str(folder), image_size=16, framing=framing)
+    source = load(config).train
+    ((_, batch),) = evaluation_batches(source, config, Tokenizer.train([("a",)], config), batch_size=len(source))
+    squares = [to_square(open_image(example.image, 16), 16, framing) for example in source]
+    np.testing.assert_array_equal(batch.images, squares)
+
+
 def test_an_epoch_holds_every_image_once(folder):
     plain = {"crop": 1.0, "flip": False, "jitter": 0.0, "randaugment": 0.0}
     first, second = (np.concatenate([b.images for b in batches(folder, 6, first=i, **plain)]) for i in (0, 6))

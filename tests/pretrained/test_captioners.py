@@ -363,6 +363,14 @@ def test_pixels_that_are_not_normalised_stay_as_they_are(tmp_path):
     assert (found.mean, found.deviation) == ((0, 0, 0), (1, 1, 1))
 
 
+@pytest.mark.parametrize(("told", "framing"), [({}, "whole"), ({"do_center_crop": True}, "middle")])
+def test_pictures_are_squeezed_unless_the_card_says_to_cut_them(told, framing, tmp_path):
+    folder = written("blip", tmp_path)
+    card = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3} | told
+    (folder / "preprocessor_config.json").write_text(json.dumps(card))
+    assert read_captioner(str(folder)).preprocessing.framing == framing
+
+
 @pytest.mark.parametrize(
     ("part", "changes", "message"),
     [

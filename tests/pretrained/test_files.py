@@ -63,7 +63,7 @@ def test_of_a_folder_safetensors_are_preferred(model):
         read_weights(str(model))
 
 
-HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_center_crop": False}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ HALF = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
         ({"preprocessor_config.json": {**HALF, "size": 224}, "config.json": {"architectures": ["ViT"]}}, HALF),
         (
             {"config.json": {"pretrained_cfg": {"mean": [0.1] * 3, "std": [0.2] * 3}}},
-            {"image_mean": [0.1] * 3, "image_std": [0.2] * 3},
+            {"image_mean": [0.1] * 3, "image_std": [0.2] * 3, "do_center_crop": False},
         ),
         ({"preprocessor_config.json": {"size": 224}, "config.json": {"mean": [0.5] * 3, "std": [0.5] * 3}}, HALF),
         ({"config.json": {"architectures": ["ViT"], "pretrained_cfg": None}}, None),

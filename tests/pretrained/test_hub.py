@@ -128,7 +128,7 @@ def test_weights_are_downloaded_once_and_nothing_besides(site):
     for _ in range(2):
         weights = read_weights("hf://owner/name")
         np.testing.assert_array_equal(weights.tensors["a"], [0, 1, 2])
-        assert weights.preprocessor == {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+        assert weights.preprocessor == {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_center_crop": False}
         assert weights.origin == f"hf://owner/name@{COMMIT}/model.safetensors"
     assert sorted(downloaded()) == ["main/model.safetensors", "main/preprocessor_config.json"]
 

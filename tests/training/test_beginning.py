@@ -68,6 +68,10 @@ def test_another_normalisation_may_be_asked_for(weights):
     assert beginning.encoder.endswith("learning")
 
 
+def test_a_captioner_keeps_how_its_pictures_were_framed():
+    assert begin(config(data={"framing": "whole"}), 9).preprocessing == Preprocessing(16, framing="whole")
+
+
 def test_stages_that_the_file_does_not_have_learn_from_scratch(weights):
     beginning = begin(config({"encoder_from": 7}, weights=weights, ends_after=2), 9)
     assert beginning.encoder.endswith("learning from step 7 on; convolutions.1, which it does not have, from scratch")
