@@ -95,7 +95,7 @@ def test_a_batch_that_hosts_cannot_share_is_refused(folder):
 @pytest.mark.parametrize("framing", ["middle", "whole"])
 def test_what_is_scored_is_shown_as_it_is_framed(folder, framing):
     for number, file in enumerate(sorted(folder.glob("*.jpg"))):
-        Image.linear_gradient("L").resize((60 + number, 20)).rotate(180 * (number % 2)).save(file)
+        Image.linear_gradient("L").rotate(90 + 180 * (number % 2)).resize((60 + number, 20)).save(file)
     config = DataConfig(source="folder", path=str(folder), image_size=16, framing=framing)
     source = load(config).train
     ((_, batch),) = evaluation_batches(source, config, Tokenizer.train([("a",)], config), batch_size=len(source))
