@@ -34,7 +34,7 @@ import tqdm
 import tyro
 
 from captioner_jax import showing
-from captioner_jax.captioning import BATCH, Captioner, content_of, rows_for
+from captioner_jax.captioning import Captioner, content_of, most_rows, rows_for
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import validated
 from captioner_jax.data.images import ImageError
@@ -175,7 +175,7 @@ def caption(
 ) -> None:
     """Tells the captions of all pictures that are not done."""
     images = remaining(pictures, options, done)
-    first = list(itertools.islice(images, 2 if STDIN in options.images else BATCH))  # a list may grow slowly
+    first = list(itertools.islice(images, 2 if STDIN in options.images else most_rows()))  # a list may grow slowly
     if not first:
         print("nothing is left to do", file=sys.stderr)
         return

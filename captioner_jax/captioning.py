@@ -19,7 +19,7 @@ from captioner_jax.bundle import Bundle
 from captioner_jax.config import Framing, validated
 from captioner_jax.data.ahead import read_ahead
 from captioner_jax.data.images import ImageError, open_image, to_square, upright
-from captioner_jax.devices import device_count, everywhere, on_first
+from captioner_jax.devices import device_count, even_rows, everywhere, on_first
 from captioner_jax.errors import UserError
 from captioner_jax.explain.evidence import make_evidence
 from captioner_jax.explain.explained import Alternative, Explained, Grounds
@@ -40,7 +40,7 @@ Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
 Asked = TypeVar("Asked")
 Square = UInt8[np.ndarray, "Y X 3"]
 """What the model sees of a picture."""
-# Images at a time: of many, on each device, and of fewer than that.
+# Images at a time on each device: of many, and of fewer than that.
 BATCH, FEW = 16, 4
 GIBIBYTE = 2**30
 # Of a file that is read: more than the most pixels that are taken have in any format.
@@ -186,7 +186,7 @@ class Captioner:
         one batch is captioned the next is read and decoded. The last batch is filled up, so that nothing is compiled
         for it alone. A batch has `batch_size` pictures, or as many as are good for many.
         """
-        batch_size = batch_size or rows_for(BATCH)
+        batch_size = even_rows(batch_size or most_rows())
         write, parameters = self._compiled(asked), [model.parameters for model in self._models]
         square = lambda picture: _square(picture, read, self.image_size, self.framing)  # noqa: E731
         ahead: tuple[_Batch, Found] | None = None
@@ -239,12 +239,14 @@ class Captioner:
 
 
 def rows_for(pictures: int) -> int:
-    """Of a batch for so many pictures: one of three numbers, so that nothing is compiled for others.
+    """Of a batch for so many pictures: one of three numbers, so that nothing is compiled for others."""
+    if pictures == 1:
+        return 1
+    return most_rows() if pictures >= most_rows() else FEW * device_count()
 
-    Of the greatest each device has its share.
-    """
-    if pictures < BATCH:
-        return 1 if pictures == 1 else FEW
+
+def most_rows() -> int:
+    """Of a batch for many pictures."""
     return BATCH * device_count()
 
 

@@ -360,7 +360,7 @@ class EvaluationConfig:
     examples: NotNegative = 4
     """Captions shown beside their references."""
     batch_size: Positive = 50
-    """Images at a time."""
+    """Images at a time, on all devices together."""
     beams: Positive = 1
     """K, the width of the search at the end; 1 is greedy, as always while training."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Tree = TypeVar("Tree")
@@ -16,8 +17,9 @@ IMAGES = "images"
 
 
 def device_count() -> int:
-    """How many there are."""
-    return jax.local_device_count()
+    """How many there are; one where JAX is told which (`jax.default_device`)."""
+    chosen = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
+    return 1 if chosen is not None else jax.local_device_count()
 
 
 def even_rows(images: int) -> int:
@@ -45,13 +47,13 @@ def over_images(function: Callable[..., Any], whole: Sequence[int]) -> Callable[
     if device_count() == 1:
         return alone
 
-    def together(*arguments: Any) -> Any:
+    def shared_out(*arguments: Any) -> Any:
         cut = [PartitionSpec() if number in whole else PartitionSpec(IMAGES) for number in range(len(arguments))]
         return jax.shard_map(
             function, mesh=_mesh(), in_specs=tuple(cut), out_specs=PartitionSpec(IMAGES), check_vma=False
         )(*arguments)
 
-    shared = jax.jit(together)
+    shared = jax.jit(shared_out)
 
     def computed(*arguments: Any) -> Any:
         images = next(x for number, x in enumerate(arguments) if number not in whole)
@@ -60,6 +62,12 @@ def over_images(function: Callable[..., Any], whole: Sequence[int]) -> Callable[
         return alone(*(on_first(x) if number in whole else x for number, x in enumerate(arguments)))
 
     return computed
+
+
+def sums_over_images(function: Callable[..., Any], whole: Sequence[int]) -> Callable[..., Any]:
+    """As `over_images`, a function whose results are sums over images: those of all devices, added up on the host."""
+    shares = over_images(lambda *arguments: jax.tree.map(lambda x: x[None], function(*arguments)), whole)
+    return lambda *arguments: jax.tree.map(lambda x: np.asarray(x).sum(), shares(*arguments))
 
 
 @functools.cache

@@ -27,7 +27,6 @@ from captioner_jax.config import DataConfig, NotNegative, Positive
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions
 from captioner_jax.data.source import DataSet, Source
-from captioner_jax.devices import even_rows
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.evaluation.coco_files import ImageId, read_references, read_results, to_references, to_results
 from captioner_jax.evaluation.report import make_report
@@ -56,7 +55,7 @@ class Evaluate:
     """With consensus, so many photographs that look most like each one: what people wrote of them counts as much as
     what is drawn. For captioners that keep photographs (python -m captioner_jax.neighbours)."""
     batch_size: Positive = 50
-    """Images at a time."""
+    """Images at a time, on all devices together."""
     output: Path | None = None
     """Folder for captions, references and scores; CAPTIONER/../SPLIT if none is named, as for the hub's one must be."""
 
@@ -149,7 +148,7 @@ def _scores(one: Together, captioners: list[Bundle], split: Source, options: Eva
         one.known,
         captioners[0].tokenizer,
         data,
-        batch_size=even_rows(options.batch_size),
+        batch_size=options.batch_size,
         sight=one.sight,
         loss_sums=one.loss_sums,
         write=one.write,

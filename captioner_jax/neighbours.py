@@ -42,7 +42,7 @@ class Options:
     data: DataConfig = field(default_factory=DataConfig)
     """Where data.features names those that it was trained from, nothing that was frozen is computed anew."""
     batch_size: Positive = 50
-    """Images at a time."""
+    """Images at a time, on all devices together."""
 
 
 @for_people

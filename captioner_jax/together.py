@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from captioner_jax.bundle import Bundle, check_alike, photographs_of
 from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
-from captioner_jax.devices import everywhere, over_images
+from captioner_jax.devices import everywhere, over_images, sums_over_images
 from captioner_jax.generation.consensus import by_consensus, check_comparable
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.neighbours import Index, index, near
@@ -61,7 +61,6 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
     def sight(known: Known, images: Images) -> Seen:
         return [see(its, images) for see, its in zip(sights, known.parameters, strict=True)]
 
-    @jax.jit
     def loss_sums(known: Known, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
         seen: Any = batch.images
         return ensemble_loss(captioners(known), seen, jnp.asarray(batch.tokens))
@@ -79,7 +78,7 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
         return found
 
     known = everywhere(Known([one.parameters for one in bundles], photographs))
-    return Together(known, sight, loss_sums, over_images(write, whole=[0]))
+    return Together(known, sight, sums_over_images(loss_sums, whole=[0]), over_images(write, whole=[0]))
 
 
 def ensemble_loss(

@@ -12,6 +12,7 @@ from PIL import Image
 from captioner_jax.captioning import BATCH, FEW, Captioner
 from captioner_jax.config import EncoderConfig
 from captioner_jax.data.images import ImageError
+from captioner_jax.devices import device_count
 from captioner_jax.explain.drawing import GAP, TEXT, TILE
 from captioner_jax.generation.search import Found
 from captioner_jax.generation.settings import Generation
@@ -75,9 +76,10 @@ def test_any_number_of_pictures_takes_three_programs():
         return Found(np.full((len(pixels), 1, 9), END), *np.zeros((2, len(pixels), 1), np.float32))
 
     captioner._compiled = lambda asked: write
-    for count in (1, 2, 3, BATCH - 1, BATCH, BATCH + 2):
+    few, many = FEW * device_count(), BATCH * device_count()
+    for count in (1, 2, 3, many - 1, many, many + 2):
         assert len(captioner.captions([np.zeros((16, 16, 3), np.uint8)] * count)) == count
-    assert rows == {1, FEW, BATCH}
+    assert rows == {1, few, many}
 
 
 def test_captions_of_a_picture_that_read_the_same_are_one():

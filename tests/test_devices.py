@@ -21,25 +21,34 @@ def eight(tmp_path_factory, pytestconfig):
 
 def found_on(devices, folder, root):
     """What `tests.sharing` finds on so many simulated devices."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
-    program = [sys.executable, "-m", "tests.sharing", str(folder / "found"), str(folder)]
-    environment = os.environ | {"XLA_FLAGS": flags}
-    done = subprocess.run(program, cwd=root, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    on_devices(devices, root, "-m", "tests.sharing", str(folder / "found"), str(folder))
     return json.loads((folder / "found").read_text())
 
 
-@pytest.mark.slow
-def test_devices_share_images_and_none_waits_for_another(one, eight):
-    assert (one["devices"], eight["devices"]) == (1, 8)
-    assert one["shares"] == {"steps of sixteen": [16] * 16, "rows of sixteen": [16] * 16, "rows of three": [3] * 3}
-    steps = [2, 2, 4, 4, 6, 6, 8, 8, 10, 10, 12, 12, 14, 14, 16, 16]  # until the last of a device's two rows is done
-    assert eight["shares"] == {"steps of sixteen": steps, "rows of sixteen": [2] * 16, "rows of three": [3] * 3}
+def on_devices(count, root, *program):
+    """What a program of Python tells on so many simulated devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
+    environment = os.environ | {"XLA_FLAGS": flags}
+    done = subprocess.run([sys.executable, *program], cwd=root, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("devices", [1, 3])
+def test_devices_share_images_and_none_waits_for_another(devices, pytestconfig):
+    program = "import json; from tests.sharing import shares; print(json.dumps(shares()))"
+    found = json.loads(on_devices(devices, pytestconfig.rootpath, "-c", program))
+    each = 24 // devices
+    assert found["rows"] == [each] * 24
+    assert found["steps"] == [(row // each + 1) * each for row in range(24)]  # until a device's own last row is done
+    assert found["rows of four"] == [4] * 4  # which three cannot share
+    assert found["sum"] == 24
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["beam", "drawn", "consensus", "one", "some", "explained"])
 def test_captions_are_those_of_one_device(one, eight, how):
+    assert (one["devices"], eight["devices"]) == (1, 8)
     for of_one, of_eight in zip(one["written"][how], eight["written"][how], strict=True):
         assert [text for text, *_ in of_one] == [text for text, *_ in of_eight]
         np.testing.assert_allclose([told for _, *told in of_one], [told for _, *told in of_eight], rtol=1e-5)
@@ -48,6 +57,6 @@ def test_captions_are_those_of_one_device(one, eight, how):
 
 @pytest.mark.slow
 def test_scores_and_features_are_those_of_one_device(one, eight):
-    np.testing.assert_allclose(eight["seen"], one["seen"], rtol=1e-2)  # kept in 16 bits
+    np.testing.assert_allclose(eight["seen"], one["seen"], rtol=1e-2)  # from features and from pixels, in 16 bits
     assert eight["scores"] == pytest.approx(one["scores"], rel=1e-5)
     assert eight["captions"] == one["captions"]

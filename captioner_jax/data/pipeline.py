@@ -115,13 +115,8 @@ class FirstCaptions:
         self.captions = captions
 
     def __call__(self, i: int, example: Example) -> Batch:
-        """Raises UserError for a damaged image where the configuration says to stop."""
-        row = unusable(self.views, self.captions, self.config.max_length)
-        try:
-            view = self.views.evaluation(i, example)
-        except ImageError as error:
-            tell_of(example.name, error, self.config)
-            return row
+        """Raises ImageError for an image of no use."""
+        row, view = unusable(self.views, self.captions, self.config.max_length), self.views.evaluation(i, example)
         for number, caption in enumerate(example.captions[: self.captions]):
             row.tokens[number] = self.tokenizer.encode(caption, self.config.max_length)
         return Batch(view, row.tokens, np.asarray(True), np.asarray(i, np.int32))
@@ -184,7 +179,7 @@ def training_batches(
     plan = Plan(told, _order(source, data, train.seed), train.batch_size, data.captions_per_image, lengths, train.seed)
     views = views or Pixels(data, training_pictures(source, data))
     to_batch = ToBatch(source, views, plan, data, share)
-    return iter(_read_ahead(grain.MapDataset.range(first, ENDLESS).map(to_batch), data.workers))
+    return iter(_prefetched(grain.MapDataset.range(first, ENDLESS).map(to_batch), data.workers))
 
 
 def evaluation_batches(
@@ -200,7 +195,8 @@ def evaluation_batches(
     """The first `images` of a split (or all) in order, each with its first `captions`; None: as many as the first has.
 
     Images are as `views` shows them; without it, pixels. With each batch come its examples, as many as it has rows that
-    are not filling. The next one is read while a batch is in use. Raises UserError where an image has no captions.
+    are not filling. The next one is read while a batch is in use. Raises UserError where an image has no captions, and
+    for a damaged one where the configuration says to stop.
     """
     count = len(source) if images is None else min(images, len(source))
     captions = len(source[0].captions) if captions is None else captions
@@ -208,15 +204,23 @@ def evaluation_batches(
     row = FirstCaptions(views, config, tokenizer, captions)
     filling = unusable(views, captions, config.max_length)
 
-    def read(i: int) -> tuple[Example, Batch]:
+    def read(i: int) -> tuple[Example, Batch | ImageError]:
         example = source[i]
         if not example.captions:
             raise UserError(f"{example.name} has no captions: leave it out, or write one")
-        return example, row(i, example)
+        try:
+            return example, row(i, example)
+        except ImageError as error:
+            return example, error
 
     for batch in read_ahead(range(count), batch_size, read):
-        examples, rows = zip(*(found for _, found in batch), strict=True)
-        yield [*examples], stack([*rows, *[filling] * (batch_size - len(rows))])
+        rows = [filling] * batch_size
+        for place, (_, (example, found)) in enumerate(batch):
+            if isinstance(found, ImageError):
+                tell_of(example.name, found, config)
+            else:
+                rows[place] = found
+        yield [example for _, (example, _) in batch], stack(rows)
 
 
 def _order(source: Source, config: DataConfig, seed: int) -> Order:
@@ -226,7 +230,7 @@ def _order(source: Source, config: DataConfig, seed: int) -> Order:
     return ShardByShard(shards, config.shards_at_once, seed)
 
 
-def _read_ahead(data: grain.MapDataset, workers: int) -> grain.IterDataset:
+def _prefetched(data: grain.MapDataset, workers: int) -> grain.IterDataset:
     """In threads, a few batches ahead of the model; or in worker processes."""
     if workers == 0:
         threads = min(8, os.cpu_count() or 1)

@@ -12,6 +12,7 @@ from captioner_jax.data.shapes.scene import Scene
 from captioner_jax.data.shapes.truth import Verdict, judge
 from captioner_jax.data.source import Example, Source
 from captioner_jax.data.views import Views
+from captioner_jax.devices import even_rows
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation.report import quick_scores
 from captioner_jax.generation.search import Found
@@ -63,11 +64,13 @@ def score_split(
     """
     total = words = 0.0
     written: list[Written] = []
-    batches = evaluation_batches(source, data, tokenizer, batch_size=batch_size, images=images, views=views)
+    rows = even_rows(batch_size)
+    batches = evaluation_batches(source, data, tokenizer, batch_size=rows, images=images, views=views)
     for examples, batch in tqdm.tqdm(batches, "scoring", unit="batch", leave=False, disable=None):
         batch = batch._replace(images=sight(parameters, batch.images))
+        found = write(parameters, batch)
         loss, count = loss_sums(parameters, batch)
-        tokens = np.asarray(write(parameters, batch).tokens[:, 0])
+        tokens = np.asarray(found.tokens)[:, 0]
         total, words = total + float(loss), words + float(count)
         for example, ids, usable in zip(examples, tokens, batch.usable, strict=False):
             if usable:

@@ -12,7 +12,7 @@ from captioner_jax.data.features import make_sight
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.source import Source
 from captioner_jax.data.views import Views
-from captioner_jax.devices import even_rows, everywhere
+from captioner_jax.devices import everywhere
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation.split import Scores, Written, score_split
 from captioner_jax.generation.writing import make_writer
@@ -59,7 +59,7 @@ class Examiner:
                 parameters,
                 self.tokenizer,
                 self.config.data,
-                batch_size=even_rows(self.config.evaluation.batch_size),
+                batch_size=self.config.evaluation.batch_size,
                 sight=self.sight,
                 loss_sums=self.loss_sums,
                 write=self.write,

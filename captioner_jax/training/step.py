@@ -15,6 +15,7 @@ from captioner_jax.config import TrainConfig
 from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.pipeline import Batch
+from captioner_jax.devices import sums_over_images
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import Parameters
 from captioner_jax.model.precision import in_bfloat16
@@ -229,14 +230,14 @@ def averaged(average: Parameters, after: Parameters, step: Int[Array, ""], decay
 def make_evaluation_step(
     graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing
 ) -> Callable[[Parameters, Batch], tuple[Float[Array, ""], Float[Array, ""]]]:
-    """The jitted sum of negative log-likelihoods over a batch's words, and their number."""
+    """The compiled sum of negative log-likelihoods over a batch's words, and their number."""
 
     def evaluation_step(parameters: Parameters, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
         captioner = nnx.merge(graphdef, parameters)
         cells = cells_of(captioner, batch.images, preprocessing)
         return caption_loss(captioner, cells, jnp.asarray(batch.tokens))
 
-    return jax.jit(evaluation_step)
+    return sums_over_images(evaluation_step, whole=[0])
 
 
 def caption_loss(

@@ -1,6 +1,7 @@
 """Reading goes one batch ahead, and no further."""
 
 import threading
+import time
 
 import pytest
 
@@ -28,9 +29,18 @@ def test_what_goes_wrong_comes_with_its_batch():
         next(batches)
 
 
-def test_whoever_leaves_off_waits_for_nothing():
-    go_on = threading.Event()
-    batches = read_ahead(range(10_000), 5_000, lambda i: i < 5_000 or go_on.wait(60))
+def test_whoever_leaves_off_waits_for_nothing_and_nothing_more_is_read():
+    go_on, begun = threading.Event(), []
+
+    def read(i):
+        begun.append(i)
+        return i < 200 or go_on.wait(60)
+
+    batches = read_ahead(range(10_000), 200, read)
     next(batches)
-    batches.close()  # with thousands that wait
+    start = time.monotonic()
+    batches.close()  # with a batch that waits
+    assert time.monotonic() - start < 30
     go_on.set()
+    time.sleep(0.2)
+    assert len(begun) <= 200 + 32  # no more than have a thread each
