@@ -186,7 +186,7 @@ class Captioner:
         one batch is captioned the next is read and decoded. The last batch is filled up, so that nothing is compiled
         for it alone. A batch has `batch_size` pictures, or as many as are good for many.
         """
-        batch_size = even_rows(batch_size or most_rows())
+        batch_size = 1 if batch_size == 1 else even_rows(batch_size or most_rows())
         write, parameters = self._compiled(asked), [model.parameters for model in self._models]
         square = lambda picture: _square(picture, read, self.image_size, self.framing)  # noqa: E731
         ahead: tuple[_Batch, Found] | None = None

@@ -24,7 +24,7 @@ PHOTOGRAPHS = 30
 
 
 def shares() -> dict[str, list[int]]:
-    """The steps of each row's device, where row i of 24 is done after i + 1, and how many rows it has; of 4, the same."""
+    """The steps of each row's device, where row i of 24 is done after i + 1, and its rows; of 4 rows, these."""
 
     def until_done(first: Array, wanted: Array) -> tuple[Array, Array]:
         last = jax.lax.while_loop(lambda step: (step < wanted).any(), lambda step: step + 1, first)
