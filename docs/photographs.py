@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from captioned import Captioned, rows
-from PIL import Image
+from PIL import Image, ImageOps
 
 from captioner_jax import Captioner
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.data.images import open_image, to_square
+from captioner_jax.data.images import open_image
 from captioner_jax.errors import for_people
 
 DOCS = Path(__file__).parent
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     keep_compiled()
     captioner = Captioner.load(*arguments)
     pictures = [open_image(file.read_bytes(), SIDE) for file in PHOTOGRAPHS]
-    squares = [Image.fromarray(to_square(picture, SIDE, captioner.framing)) for picture in pictures]
+    squares = [ImageOps.pad(picture, (SIDE, SIDE), color="white", centering=(0.5, 1)) for picture in pictures]
     captions = captioner.caption(PHOTOGRAPHS, beam=BEAMS)
     page = rows([Captioned(*one) for one in zip(squares, captions, strict=True)], len(UNLIKE), Image.Resampling.LANCZOS)
     page.save(DOCS / "photographs.png", optimize=True)

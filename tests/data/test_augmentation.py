@@ -47,6 +47,14 @@ def test_a_crop_keeps_its_share_of_the_area(smallest):
         assert 0.65 < width / height < 1.5
 
 
+@pytest.mark.parametrize("size", [(160, 80), (60, 180)])
+def test_crops_of_what_is_squeezed_are_those_of_the_square(size):
+    square = NOISE.resize((6, 6)).resize((120, 120))
+    for seed in range(20):
+        expected, found = (augmented(image, seed, crop=0.5, framing="whole") for image in (square, square.resize(size)))
+        np.testing.assert_allclose(found.astype(int), expected.astype(int), atol=12)
+
+
 def test_jitter_stays_within_its_bounds():
     grey = Image.new("RGB", (4, 4), (100, 100, 100))
     values = [np.asarray(jitter(grey, 0.2, np.random.default_rng(seed))).mean() for seed in range(200)]
