@@ -184,7 +184,7 @@ class Captioner:
 
         `read` may say how a picture is come by from what names it; it may take its time, and raise ImageError. While
         one batch is captioned the next is read and decoded. The last batch is filled up, so that nothing is compiled
-        for it alone. A batch has `batch_size` pictures, or a few more, for devices to share evenly; None: enough for many.
+        for it alone. A batch has `batch_size` pictures, or a few more, so that devices share evenly; by itself, many.
         """
         batch_size = 1 if batch_size == 1 else even_rows(batch_size or most_rows())
         write, parameters = self._compiled(asked), [model.parameters for model in self._models]

@@ -37,8 +37,8 @@ def augment(
 def crop(image: Image.Image, config: DataConfig, rng: np.random.Generator) -> Image.Image:
     """A part drawn with `crop` to 1 of the area at an aspect ratio of 3:4 to 4:3; what sticks out is cut off.
 
-    Where evaluation squeezes the whole into a square, the ratio is that of the part in this square. Szegedy et al. 2015,
-    "Going Deeper with Convolutions", section 6, with a gentler smallest area.
+    Where the whole is squeezed into a square, the ratio is that of the part in this square. Szegedy et al. 2015, "Going
+    Deeper with Convolutions", section 6, with a gentler smallest area.
     """
     area = rng.uniform(config.crop, 1) * image.width * image.height
     aspect = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
