@@ -39,8 +39,6 @@ from captioner_jax.model.names import stage_of
 
 # Images that the encoder takes at a time, on each device.
 BATCH = 16
-# Of features that were kept when there was no other way.
-BEFORE = {"framing": "middle"}
 
 
 def cells_of(
@@ -150,7 +148,8 @@ def load_features(
     try:
         if not folder.is_dir():
             _make(source, config, eye, folder, made_from)
-        made_before = BEFORE | json.loads((folder / "made_from.json").read_text(encoding="utf-8"))
+        told = json.loads((folder / "made_from.json").read_text(encoding="utf-8"))
+        made_before = {"framing": "middle"} | told  # which was not told as long as there was no other
         differ = [key for key in made_from if made_from[key] != made_before.get(key)]
         if differ:
             raise UserError(
