@@ -103,7 +103,9 @@ class BatchNorm(nnx.Module):
         """
         x = x.astype(jnp.float32)
         mean = self._everywhere(jnp.mean(x, (0, 1, 2)))
-        variance = self._everywhere(jnp.mean(jnp.square(x - _of_channels(mean)), (0, 1, 2)))
+        # By way of the mean the variance has no gradient, as deviations from it add up to nought: none is computed.
+        centred = x - _of_channels(jax.lax.stop_gradient(mean))
+        variance = self._everywhere(jnp.mean(jnp.square(centred), (0, 1, 2)))
         n = x.size // x.shape[-1] * (1 if self.across is None else jax.lax.axis_size(self.across))
         self.mean[...] += MOMENTUM * (mean - self.mean[...])
         self.variance[...] += MOMENTUM * (variance * n / max(n - 1, 1) - self.variance[...])

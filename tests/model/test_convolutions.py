@@ -60,6 +60,22 @@ def test_training_normalises_by_the_batch_and_the_running_statistics_follow():
         np.testing.assert_allclose(norm.variance[...], variance, rtol=1e-5)
 
 
+def test_the_gradient_by_the_batch_is_the_papers():
+    """Ioffe and Szegedy 2015, section 3: the chain rule through mean and variance, in float64."""
+    norm = unlike(BatchNorm(6, trained=True))
+    x, slope = cells(4, 5, 3, 6), cells(4, 5, 3, 6, seed=1)
+    graphdef, variables = nnx.split(norm)
+    variables = nnx.to_pure_dict(variables)
+    _, back = jax.vjp(lambda x: nnx.merge(graphdef, variables)(x, nnx.Rngs(0)), x)
+    flat, dy = (np.asarray(a, np.float64).reshape(-1, 6) for a in (x, slope))
+    mean, variance, n = flat.mean(0), flat.var(0) + 1e-5, len(flat)
+    d_normal = dy * np.asarray(norm.scale[...])
+    d_variance = (d_normal * (flat - mean)).sum(0) * -0.5 * variance**-1.5
+    d_mean = -d_normal.sum(0) * variance**-0.5 + d_variance * (-2 * (flat - mean)).sum(0) / n
+    expected = d_normal * variance**-0.5 + d_variance * 2 * (flat - mean) / n + d_mean / n
+    np.testing.assert_allclose(back(slope)[0].reshape(-1, 6), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("trained", "rngs"), [(True, None), (False, None), (False, TRAINING)])
 def test_else_it_goes_by_the_running_statistics_and_leaves_them(trained, rngs):
     norm = unlike(BatchNorm(6, trained=trained))
