@@ -11,14 +11,15 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.fusion import CrossBlock
 from experiments.comparing import compare
 
 
 class GatedBlock(CrossBlock):
-    r"""$$x + \tanh(\alpha)\, \mathrm{CrossAttention}(x, F)$$ with alpha = 0 to begin with (section 2.2, figure 4).
+    r"""$$x + \tanh(\alpha)\, \mathrm{CrossAttention}(\mathrm{LN}(x), F)$$
+
+    with alpha = 0 to begin with (section 2.2, figure 4).
 
     At first a block of this kind is one of a language model, which sees nothing. In Flamingo that model was trained
     before and is kept; here it learns along with the gate.
@@ -28,8 +29,8 @@ class GatedBlock(CrossBlock):
         super().__init__(config, rngs=rngs)
         self.alpha = nnx.Param(jnp.zeros(()))
 
-    def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
-        return jnp.tanh(self.alpha[...]) * super().look(x, memory)
+    def fuse(self, seen: Float[Array, "BK T D"], x: Float[Array, "BK T D"]) -> Float[Array, "BK T D"]:
+        return jnp.tanh(self.alpha[...]) * seen
 
 
 class GatedCaptioner(Captioner):

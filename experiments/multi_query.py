@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, MultiHeadAttention, attention
+from captioner_jax.model.attention import KeyValue, MultiHeadAttention
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.fusion import CrossBlock
 from experiments.comparing import compare
@@ -29,12 +29,17 @@ class MultiQueryAttention(MultiHeadAttention):
         self.w_k = nnx.Param(one_head(rngs.params(), (width, 1, width // heads)))
         self.w_v = nnx.Param(one_head(rngs.params(), (width, 1, width // heads)))
 
-    def __call__(
+    def weights(
         self, x: Float[Array, "B T D"], source: KeyValue, mask: Bool[Array, "#B 1 #T S"] | None = None
-    ) -> Float[Array, "B T D"]:
-        q = self.queries(x)
-        keys, values = (jnp.repeat(shared, q.shape[1], axis=1) for shared in (source.keys, source.values))
-        return self.merge(attention(q, keys, values, mask))
+    ) -> Float[Array, "B N T S"]:
+        return super().weights(x, self.for_heads(source), mask)
+
+    def read(self, weights: Float[Array, "B N T S"], source: KeyValue) -> Float[Array, "B T D"]:
+        return super().read(weights, self.for_heads(source))
+
+    def for_heads(self, source: KeyValue) -> KeyValue:
+        """The shared keys and values, once for each head."""
+        return KeyValue(*(jnp.repeat(shared, len(self.w_o[...]), axis=1) for shared in source))
 
 
 class MultiQueryBlock(CrossBlock):

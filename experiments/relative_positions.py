@@ -30,7 +30,7 @@ def distances(mask: Bool[Array, "B 1 T S"]) -> Int[Array, "B 1 T S"]:
 class RelativeAttention(MultiHeadAttention):
     r"""$$\mathrm{softmax}\left(\frac{q_t^\top (k_s + a_{t-s})}{\sqrt{d_k}}\right)$$ (Shaw et al. 2018, equation 4).
 
-    Only the keys are told the distance; the paper finds that values need not be (its table 4).
+    Only the keys are told the distance; the paper found that telling values, too, changed nothing (its table 3).
     """
 
     def __init__(self, width: int, heads: int, *, rngs: nnx.Rngs):
@@ -38,9 +38,9 @@ class RelativeAttention(MultiHeadAttention):
         spread = nnx.initializers.normal(1.0)
         self.positions = nnx.Param(spread(rngs.params(), (FARTHEST + 1, width // heads)))
 
-    def __call__(
+    def weights(
         self, x: Float[Array, "B T D"], source: KeyValue, mask: Bool[Array, "#B 1 #T S"] | None = None
-    ) -> Float[Array, "B T D"]:
+    ) -> Float[Array, "B N T S"]:
         """Raises ValueError without a mask: it tells each query's own position."""
         if mask is None:
             raise ValueError("relative positions need a mask, which tells where each query stands")
@@ -49,8 +49,7 @@ class RelativeAttention(MultiHeadAttention):
         to_places = jnp.einsum("bnth,kh->bntk", q, self.positions[...])
         places = jnp.broadcast_to(distances(mask), to_keys.shape)
         scores = (to_keys + jnp.take_along_axis(to_places, places, axis=-1)) / math.sqrt(q.shape[-1])
-        weights = jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
-        return self.merge(jnp.einsum("bnts,bnsh->bnth", weights, source.values))
+        return jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
 
 
 class RelativeDecoder(Decoder):

@@ -1,8 +1,9 @@
 """What a caption must or must not be, as functions of the next word's log-probabilities.
 
 Each takes log-probabilities [B K V] and the captions so far, and gives them back with what is forbidden at minus
-infinity, or made less likely. They compose: any of them, in any order. What is left keeps its log-probability; nothing
-is scaled up to fill the gaps, so that a search still looks for the likeliest caption among those allowed. Where nothing
+infinity, or made less likely. They compose: any of them, in any order. What is left keeps its log-probability (but
+for `repeats_cost`); nothing is scaled up to fill the gaps, so that a search still looks for the likeliest caption among those
+allowed. Where nothing
 is left, a caption has come to a dead end.
 """
 
@@ -134,7 +135,7 @@ def repeats_cost(penalty: float) -> Constraint:
 
 
 def must_say(words: Sequence[int], places: int, never_last: Sequence[int] = ()) -> Constraint:
-    """A caption ends when it has all these words, each told once; where `places` words leave room for no others, they
+    """A caption ends when it has all of these different words; where `places` words leave room for no others, they
     come now. Of those that are `never_last` none is left for the last place."""
     wanted = jnp.asarray(words, jnp.int32)
 

@@ -163,7 +163,7 @@ def beam_search(
 ) -> Found:
     r"""The captions that a search of width K finds, by $$\log p(w)$$ over the normaliser of |w|, the best first.
 
-    A finished caption keeps its place among the K as long as no candidate scores higher. With one beam this is greedy
+    A finished caption keeps its place among the K until K others score higher. With one beam this is greedy
     search. `selection` says which candidates live on; if it is None, the K best of all.
     """
     selection = selection or Best(beams)

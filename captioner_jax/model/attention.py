@@ -1,9 +1,10 @@
 r"""Attention, from its formulas (Vaswani et al. 2017, "Attention Is All You Need", section 3.2).
 
-The alphabet of every shape in this package:
+The alphabet of shapes in this package; other letters are told where they are used:
 
     B batch    T target length    S source length    N heads    H head size    D model width
-    F feed-forward width    V vocabulary    L layers    Y/X image height/width    C channels    K beams
+    F feed-forward width    V vocabulary    L layers    Y/X image height/width    y/x its cells
+    C channels    K beams    G captions an image, or groups of beams    P positions written so far
 """
 
 import math
@@ -32,7 +33,7 @@ class KeyValue(NamedTuple):
 
     @property
     def keys(self) -> Float[Array, "B N S H"]:
-        """K. What transposes it again moves nothing within a compiled program."""
+        """K itself; in a compiled program this and the product's own transposition cancel out, and nothing is moved."""
         return _transposed(self.columns)
 
     def write(self, new: "KeyValue", start: Int[Array, ""]) -> "KeyValue":
@@ -121,7 +122,17 @@ class MultiHeadAttention(nnx.Module):
         self, x: Float[Array, "B T D"], source: KeyValue, mask: Bool[Array, "#B #N #T S"] | None = None
     ) -> Float[Array, "B T D"]:
         """What each of the T queries x W^Q reads from a projected source of S positions."""
-        return self.merge(attention(self.queries(x), source.keys, source.values, mask))
+        return self.read(self.weights(x, source, mask), source)
+
+    def weights(
+        self, x: Float[Array, "B T D"], source: KeyValue, mask: Bool[Array, "#B #N #T S"] | None = None
+    ) -> Float[Array, "B N T S"]:
+        """By which each head reads: `attention_weights` of the queries x W^Q. Variants score otherwise here."""
+        return attention_weights(self.queries(x), source.keys, mask)
+
+    def read(self, weights: Float[Array, "B N T S"], source: KeyValue) -> Float[Array, "B T D"]:
+        """What is read by these weights, merged."""
+        return self.merge(read(weights, source.values))
 
     def queries(self, x: Float[Array, "B T D"]) -> Float[Array, "B N T H"]:
         """x W^Q."""

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, attention_weights, padding_mask, read
+from captioner_jax.model.attention import KeyValue, padding_mask
 from captioner_jax.model.fusion import CrossBlock, Looks, Style, Watched, nudged, with_past
 from captioner_jax.model.layers import LayerNorm, Linear, dropout, gelu
 from captioner_jax.model.placed import PlacedDecoder
@@ -48,11 +48,10 @@ class PostNormBlock(CrossBlock):
         nudge: Looks | None = None,
     ) -> Watched:
         words, memory = self.self_attention.project(x), self.cross_attention.project(cells)
-        at_words = nudged(attention_weights(self.self_attention.queries(x), words.keys, mask), nudge and nudge.words)
-        x = self.norm_1(x + self.self_attention.merge(read(at_words, words.values)))
-        at_cells = attention_weights(self.cross_attention.queries(x), memory.keys, padding_mask(is_cell))
-        at_cells = nudged(at_cells, nudge and nudge.cells)
-        x = self.norm_2(x + self.cross_attention.merge(read(at_cells, memory.values)))
+        at_words = nudged(self.self_attention.weights(x, words, mask), nudge and nudge.words)
+        x = self.norm_1(x + self.self_attention.read(at_words, words))
+        at_cells = nudged(self.cross_attention.weights(x, memory, padding_mask(is_cell)), nudge and nudge.cells)
+        x = self.norm_2(x + self.fuse(self.cross_attention.read(at_cells, memory), x))
         return Watched(self.norm_3(x + self.mlp(x)), cells, Looks(at_words, at_cells, None))
 
 

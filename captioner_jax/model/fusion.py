@@ -1,9 +1,9 @@
-r"""How image features F meet text features T: decoder blocks that are alike in all but this.
+r"""How image features F meet text features T: decoder blocks of like parts that differ in this.
 
     cross      each word asks the image by cross-attention                    (Vaswani et al. 2017, section 3.1)
     concat     one self-attention over [F; T], the image being a prefix       (Liu et al. 2018; Dong et al. 2019)
-    weighted   what the word asks of the image and the word itself, weighted by sigma(W_F F + W_T T)
-    sigmoid    sigma(W_F F + W_T T) alone
+    weighted   what the word asks of the image and the word itself, weighted by sigma(W_F F + W_T T + b)
+    sigmoid    sigma(W_F F + W_T T + b) alone
 
 A block meets an image's memory first (`meet`), once for all that is written of it; then words, T at a time.
 Normalisation comes before each sublayer, not after it: Xiong et al. 2020, "On Layer Normalization in the Transformer
@@ -23,7 +23,6 @@ from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import (
     KeyValue,
     MultiHeadAttention,
-    attention_weights,
     causal_mask,
     padding_mask,
     read,
@@ -118,12 +117,11 @@ class CrossBlock(nnx.Module):
         """
         h = self.norm_1(x)
         words, memory = self.self_attention.project(h), self.cross_attention.project(cells)
-        at_words = nudged(attention_weights(self.self_attention.queries(h), words.keys, mask), nudge and nudge.words)
-        x = x + self.self_attention.merge(read(at_words, words.values))
+        at_words = nudged(self.self_attention.weights(h, words, mask), nudge and nudge.words)
+        x = x + self.self_attention.read(at_words, words)
         h = self.norm_2(x)
-        at_cells = attention_weights(self.cross_attention.queries(h), memory.keys, padding_mask(is_cell))
-        at_cells = nudged(at_cells, nudge and nudge.cells)
-        x = x + self.fuse(self.cross_attention.merge(read(at_cells, memory.values)), h)
+        at_cells = nudged(self.cross_attention.weights(h, memory, padding_mask(is_cell)), nudge and nudge.cells)
+        x = x + self.fuse(self.cross_attention.read(at_cells, memory), h)
         return Watched(x + self.mlp(self.norm_3(x)), cells, Looks(at_words, at_cells, None))
 
     def look(self, x: Float[Array, "BK T D"], memory: KeyValue) -> Float[Array, "BK T D"]:
@@ -227,7 +225,7 @@ class ConcatBlock(nnx.Module):
         both = jnp.concatenate([cells, x], axis=1)
         h = self.norm_1(both)
         source, split = self.self_attention.project(h), cells.shape[1]
-        weights = attention_weights(self.self_attention.queries(h), source.keys, joint_mask(is_cell, mask))
+        weights = self.self_attention.weights(h, source, joint_mask(is_cell, mask))
         at_words = nudged(weights[:, :, split:, split:], nudge and nudge.words)
         at_cells = nudged(weights[:, :, split:, :split], nudge and nudge.cells)
         among = nudged(weights[:, :, :split, :split], nudge and nudge.among)

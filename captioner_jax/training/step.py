@@ -140,7 +140,8 @@ def make_train_step(
     def loss_of(
         learned: Parameters, others: Parameters, batch: Batch, objective: Objective, whole: Counts, key: PRNGKeyArray
     ) -> tuple[Float[Array, ""], tuple[dict[str, Float[Array, ""]], Parameters]]:
-        """The batch's share of the objective; of what that tells; and all variables, statistics counted on."""
+        """The batch's share of the objective; of what that tells; and the variables that are not learned, statistics
+        counted on."""
         variables = joined(learned, others)
         captioner = nnx.merge(graphdef, in_bfloat16(variables) if config.precision == "bfloat16" else variables)
         devices.share_statistics(captioner)

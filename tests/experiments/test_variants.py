@@ -45,6 +45,19 @@ def test_cached_decoding_equals_the_full_forward(kind, images, words):
         np.testing.assert_allclose(logits, full[:, :, t], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_what_is_watched_is_what_happens(kind, images, words):
+    captioner = kind(CONFIG, V, rngs=nnx.Rngs(0))
+    for block in captioner.decoder.blocks:
+        if kind is GatedCaptioner:
+            block.alpha[...] = jnp.ones(())
+    is_word, cells = jnp.ones_like(words, bool), captioner.encode(captioner.see(images))
+    logits, looks = captioner.decoder.watched(words, is_word, cells, jnp.ones(cells.shape[:2], bool))
+    np.testing.assert_allclose(logits, captioner(images, words, is_word), rtol=1e-4, atol=1e-5)
+    assert looks[0].cells.shape == (2, CONFIG.heads, T, cells.shape[1])
+    np.testing.assert_allclose(looks[0].words.sum(-1), 1, rtol=1e-5)
+
+
 def test_shared_keys_are_those_of_heads_that_are_all_alike():
     shared = MultiQueryAttention(16, 4, rngs=nnx.Rngs(0))
     apart = MultiHeadAttention(16, 4, rngs=nnx.Rngs(1))
