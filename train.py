@@ -9,11 +9,12 @@ python train.py configs/NAME.toml --plan v5e:4x4,v4:2x2x1   what that would take
 python train.py --help                            every setting
 """
 
-from captioner_jax.errors import RESTART, for_people, interruptible
+from captioner_jax.errors import RESTART, UserError, for_people, interruptible
 
 if __name__ == "__main__":
     interruptible()  # while all this is imported
 
+import contextlib
 import functools
 import json
 import sys
@@ -40,6 +41,7 @@ from captioner_jax.pretrained.files import locate
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts, storage
 from captioner_jax.training.agreement import agree_on_data, agree_on_settings
+from captioner_jax.training.alone import alone
 from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
 from captioner_jax.training.contradictions import check_settings
@@ -87,7 +89,7 @@ def run(config: Config, resumption: Resumption) -> int:
     placement = make_placement(config)
     if config.model.encoder.weights is not None:
         locate(config.model.encoder.weights)  # now, and again when they are wanted: data may take minutes
-    start = None if config.train.start is None else bundle.load(bundle.found(config.train.start))
+    start = None if config.train.start is None else load_start(config.train.start)
     teacher = make_teacher(config)
     with hosts.first_alone("data"):
         data = load(config.data)
@@ -101,7 +103,7 @@ def run(config: Config, resumption: Resumption) -> int:
     check_best(data.validation["validation"], config.evaluation)
     beginning = begin(config, len(tokenizer), start)
     goal = objective(config, data.train, tokenizer)
-    with Checkpoints(config) as checkpoints:
+    with alone(config.folder) if hosts.is_first() else contextlib.nullcontext(), Checkpoints(config) as checkpoints:
         checkpoints.check_data(mark, may_differ=resumption.allow_changes)
         introduce(config, data, told, beginning.encoder, teacher, placement)
         with hosts.first_alone("features"):
@@ -121,6 +123,14 @@ def run(config: Config, resumption: Resumption) -> int:
         examine(config, data)
     hosts.wait("captioner is scored")
     return 0
+
+
+def load_start(address: str) -> bundle.Bundle:
+    """The captioner that a run goes on from. Raises UserError as `bundle.load`, and names the setting."""
+    try:
+        return bundle.load(bundle.found(address))
+    except UserError as error:
+        raise type(error)(f"train.start: {error}") from error
 
 
 def train(

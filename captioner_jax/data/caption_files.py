@@ -105,6 +105,8 @@ def _mistake(line: Line, ids: set[str], splits: dict[str, str]) -> Problem | Non
         return Problem(line.where, "no image is named")
     if not line.caption.strip():
         return Problem(line.where, "the caption is empty", line.image)
+    if not any(c.isalnum() for c in line.caption):
+        return Problem(line.where, "the caption has no words", line.image)
     if line.split and line.split not in (*SPLITS, RESTVAL):
         return Problem(line.where, f"unknown split; known are {', '.join((*SPLITS, RESTVAL))}", repr(line.split))
     if line.split and splits.get(line.name, line.split) != line.split:
@@ -148,7 +150,10 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
     columns = _columns(header)
     missing = {"image", "caption"} - columns.keys()
     if missing:
-        raise UserError(f"{file}: the first line must name the columns; missing: {', '.join(sorted(missing))}")
+        raise UserError(
+            f"{file}: the first line must name the columns, between commas; missing: {', '.join(sorted(missing))}; "
+            f"it is {header.strip()[:80]!r}"
+        )
     rows = _between_pipes(text, len(columns)) if "|" in header else _between_commas(text)
     next(rows)
     for number, row in rows:

@@ -77,7 +77,7 @@ def _caption(entry: Any, path: Path, number: int) -> tuple[ImageId, str]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:

@@ -18,7 +18,7 @@ def available() -> bool:
 
 def why_not() -> str:
     """Why a score is None, in words."""
-    return "it failed, and the log says why" if available() else WHY_NOT
+    return "it failed, and said why above" if available() else WHY_NOT
 
 
 def scores(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float | None]:

@@ -1,10 +1,9 @@
 """What a caption must or must not be, as functions of the next word's log-probabilities.
 
 Each takes log-probabilities [B K V] and the captions so far, and gives them back with what is forbidden at minus
-infinity, or made less likely. They compose: any of them, in any order. What is left keeps its log-probability (but
-for `repeats_cost`); nothing is scaled up to fill the gaps, so that a search still looks for the likeliest caption among those
-allowed. Where nothing
-is left, a caption has come to a dead end.
+infinity, or made less likely. They compose: any of them, in any order. What is left keeps its log-probability, but for
+`repeats_cost`; nothing is scaled up to fill the gaps, so that a search still looks for the likeliest caption among
+those allowed. Where nothing is left, a caption has come to a dead end.
 """
 
 from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -40,6 +40,8 @@ def check_run(config: Config, how: Resumption) -> None:
     Also where the run was begun with other settings, unless that is allowed; then it tells of them; and where
     checkpoints cannot be kept as is asked for; and OutageError where their bucket cannot be reached. Writes nothing.
     """
+    if not config.name.strip() or Path(config.name).is_absolute() or ".." in Path(config.name).parts:
+        raise UserError(f"name: {config.name!r} is no folder within {config.runs}")
     storage.check(config)
     home = storage.home(config)
     try:
@@ -59,6 +61,8 @@ def check_run(config: Config, how: Resumption) -> None:
             raise UserError(f"{home} has no checkpoint to resume from")
         if not steps:
             return
+        if max(steps) > config.train.steps:
+            raise UserError(f"{home} has come to step {max(steps)} already, past train.steps {config.train.steps}")
         with storage.reaching(home):
             begun = json.loads((home / SETTINGS).read_text())
         begun = as_json(from_dict(begun, str(home / SETTINGS)))  # settings that are new since: by default

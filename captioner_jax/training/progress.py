@@ -1,5 +1,6 @@
 """What a run tells of itself while it goes on: lines on the terminal, metrics.jsonl, TensorBoard."""
 
+import contextlib
 import json
 import math
 import os
@@ -10,13 +11,13 @@ from types import TracebackType
 
 import jax
 import numpy as np
-import tensorboardX
 from jax.typing import ArrayLike
 
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.errors import UserError
 from captioner_jax.files import write_whole
 from captioner_jax.training.clock import Clock
+from captioner_jax.training.events import Events
 from captioner_jax.training.gallery import Exhibit
 from captioner_jax.training.step import Metrics
 
@@ -24,8 +25,6 @@ ADVICE = (
     "A lower --train.learning-rate, a longer --train.warmup or a smaller --train.clip helps; "
     "the checkpoints before are unharmed."
 )
-# Checkpoints may hold what is on disk, and the disk may be lost.
-SECONDS_UNTIL_ON_DISK = 1
 # Bad batches in a row that are no accident any more.
 TOO_MANY = 10
 # A run is input-bound if it waits for this share of the time; said when so many steps have shown it.
@@ -54,12 +53,7 @@ class Progress:
         if writes:
             _forget(folder, first)
         self.json_lines = file.open("a", encoding="utf-8", buffering=1)
-        self.tensorboard = tensorboardX.SummaryWriter(
-            str(folder / "tensorboard"),
-            purge_step=first + 1 if first else None,
-            write_to_disk=writes,
-            flush_secs=SECONDS_UNTIL_ON_DISK,
-        )
+        self.tensorboard = Events(folder / "tensorboard", first) if writes else None
         self.first, self.steps = first, steps
         self.batch_size = batch_size
         self.skips = skips
@@ -144,21 +138,21 @@ class Progress:
     def write(self, values: dict[str, float]) -> None:
         """Numbers of the present step for metrics.jsonl and TensorBoard."""
         self.json_lines.write(json.dumps({"step": self.step, "time": round(time.time(), 1), **values}) + "\n")
-        for name, value in values.items():
-            self.tensorboard.add_scalar(name, value, self.step)
+        if self.tensorboard is not None:
+            self.tensorboard.add_numbers(values, self.step)
 
     def hang(self, gallery: dict[str, Exhibit]) -> None:
         """Pictures and captions of the present step for TensorBoard."""
         for name, exhibit in gallery.items():
-            self.tensorboard.add_image(name, exhibit.pixels, self.step, dataformats="HWC")
-            self.tensorboard.add_text(name, exhibit.text, self.step)
+            if self.tensorboard is not None:
+                self.tensorboard.add_exhibit(name, exhibit.pixels, exhibit.text, self.step)
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.json_lines.close()
-        self.tensorboard.close()
+        with self.tensorboard or contextlib.nullcontext():
+            self.json_lines.close()
 
 
 def device_memory() -> dict[str, float]:

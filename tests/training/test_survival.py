@@ -6,6 +6,8 @@ import itertools
 import json
 import random
 import resource
+import subprocess
+import sys
 import time
 
 import jax.numpy as jnp
@@ -15,7 +17,9 @@ import train
 from captioner_jax.config import Config, EvaluationConfig, ModelConfig, Resumption, TrainConfig
 from captioner_jax.errors import UserError
 from captioner_jax.text.tokenizer import train_words
+from captioner_jax.training.alone import alone
 from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
+from captioner_jax.training.events import Events
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.step import first_state
 from tests.training.running import STEPS, bit_for_bit, near
@@ -113,12 +117,61 @@ def test_the_newest_and_every_so_manieth_checkpoint_are_kept(tmp_path):
         assert float(checkpoints.restore(state(0)).parameters["decoder"]["kernel"][0, 0]) == 7
 
 
+@pytest.mark.parametrize("name", ["", "  ", "../other", "/other"])
+def test_a_run_has_a_folder_within_the_others(name):
+    with pytest.raises(UserError, match="is no folder within runs"):
+        check_run(Config(name=name), Resumption())
+
+
+def test_a_run_that_has_come_farther_than_it_is_to_go_says_so(tmp_path):
+    config = Config(runs=str(tmp_path), train=TrainConfig(steps=5))
+    with Checkpoints(config) as checkpoints:
+        checkpoints.save(state(5))
+    check_run(config, Resumption(resume=True))
+    fewer = dataclasses.replace(config, train=TrainConfig(steps=4))
+    with pytest.raises(UserError, match=r"has come to step 5 already, past train\.steps 4"):
+        check_run(fewer, Resumption(resume=True, allow_changes=True))
+
+
+HOLDS = """
+import sys, time
+from pathlib import Path
+from captioner_jax.training.alone import alone
+with alone(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+def test_a_second_process_does_not_train_into_the_same_folder(tmp_path):
+    other = subprocess.Popen([sys.executable, "-c", HOLDS, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(UserError, match="another process trains there"), alone(tmp_path):
+        pass
+    other.kill()
+    other.wait()
+    other.stdout.close()
+    with alone(tmp_path / "run"), alone(tmp_path):  # the lock has gone with its process
+        pass
+    assert not list((tmp_path / "run").iterdir())
+
+
 @contextlib.contextmanager
 def files_end_at(size):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_events_that_cannot_be_written_are_an_error_in_words_and_nothing_waits_for_them(tmp_path):
+    numbers = {f"loss/{i}": 1.0 for i in range(100)}
+    with files_end_at(1000):
+        events = Events(tmp_path / "tensorboard", 0)
+        with pytest.raises(UserError, match=r"tensorboard: cannot be written: File too large\. Make room"):
+            events.add_numbers(numbers, 1)
+        with pytest.raises(KeyError), events:  # what goes wrong first is what is told in the end
+            raise KeyError
 
 
 def save(checkpoints, state):

@@ -132,7 +132,7 @@ def events(file):
 
 def test_steps_that_come_again_after_a_kill_are_told_once(tmp_path, monkeypatch):
     clock = itertools.count(10**9)  # files of events are named by the second
-    monkeypatch.setattr("tensorboardX.event_file_writer.time", SimpleNamespace(time=lambda: next(clock)))
+    monkeypatch.setattr("captioner_jax.training.events.time", SimpleNamespace(time=lambda: next(clock)))
     before = tell(tmp_path, 0, 4)
     file = tmp_path / "metrics.jsonl"
     with file.open("a") as killed:
