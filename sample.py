@@ -45,6 +45,9 @@ from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.results import DESCRIPTIONS, SIDECARS, STDOUT, Format, Place, Results, head, open_results, tell
 
 Named = TypeVar("Named", Path, Path | Address)
+FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".csv": "csv"}
+"""By the endings of files."""
+OWN_FILES = "--attention, --explore and --output are to name files of their own, and none of the images"
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,13 @@ def main(arguments: list[str]) -> int:
 def check(options: Options) -> None:
     """Raises UserError for options that cannot be meant together."""
     if [bool(options.images), options.watch is not None, options.serve].count(True) != 1:
-        raise UserError("name images to caption, or a folder to --watch, or --serve a page; --help tells more")
+        words = options.generation.must_say or options.generation.banned
+        hint = (
+            "--must-say and --banned take all that comes after them: name images first"
+            if words
+            else "--help tells more"
+        )
+        raise UserError(f"name images to caption, or a folder to --watch, or --serve a page; {hint}")
     if options.serve and (options.output or options.places or options.resume):
         raise UserError("--serve writes nothing: leave out --output, --resume and the --write options")
     if not options.serve and (options.host is not None or options.port is not None):
@@ -151,9 +160,14 @@ def check(options: Options) -> None:
     files = [file for file in (*options.shown, options.output) if file is not None]
     named_images = [Path(name) for name in options.images if name != STDIN]
     if len({file.resolve() for file in files}) < len(files) or any(is_one_of(file, named_images) for file in files):
-        raise UserError("--attention, --explore, --output and the images are to be files of their own")
+        raise UserError(OWN_FILES)
+    if options.output is not None and FORMATS.get(options.output.suffix.lower(), options.format) != options.format:
+        meant = FORMATS[options.output.suffix.lower()]
+        raise UserError(f"--output {options.output} is named like {meant}: --format {meant} writes that")
     if options.output is not None and options.force and has_picture_name(options.output) and options.output.exists():
         raise UserError(f"--output {options.output} has the name of a picture: no captions are written over it")
+    if options.attention is not None and options.attention.suffix.lower() not in ("", ".png"):
+        raise UserError(f"--attention {options.attention}: it is a PNG, and is to be named so")
     for file in options.shown:
         if file.exists() and not options.force:
             raise UserError(f"{file} is there already; --force writes it anew")
@@ -200,7 +214,7 @@ def show(
         raise UserError(f"--attention and --explore show one image, and there are more in {options.images[0]}")
     (image,) = images
     if isinstance(image, Path) and is_one_of(image, options.shown):
-        raise UserError("--attention, --explore, --output and the images are to be files of their own")
+        raise UserError(OWN_FILES)
     try:
         content = reader(options)(image)
         content = content_of(content) if isinstance(content, Path) else content

@@ -35,7 +35,7 @@ from captioner_jax.model.convolutions import fold_norms
 from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import PAD
 
-Picture = Image.Image | np.ndarray | bytes | str | os.PathLike
+Picture = Image.Image | np.ndarray | jax.Array | bytes | str | os.PathLike
 """A PIL image, an array uint8[Y X], [Y X 3] or [Y X 4], the bytes of an image file, or the path of one."""
 Asked = TypeVar("Asked")
 Square = UInt8[np.ndarray, "Y X 3"]
@@ -297,8 +297,8 @@ def _square(asked: Any, read: Callable[[Any], Picture], size: int, framing: Fram
         match picture := read(asked):
             case Image.Image():
                 return to_square(upright(picture), size, framing)
-            case np.ndarray():
-                return to_square(upright(_from_array(picture)), size, framing)
+            case np.ndarray() | jax.Array():
+                return to_square(upright(_from_array(np.asarray(picture))), size, framing)
             case bytes():
                 return to_square(open_image(picture, size), size, framing)
             case _:

@@ -20,6 +20,8 @@ STDIN = "-"
 PIECE = 2**16
 # What Pillow knows the names of, and does not read by itself, or that are no pictures, but programs or films.
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF"}
+# What telephones write, which Pillow reads with an extra; without that it is told, not passed over.
+_TELEPHONES = {".heic", ".heif"}
 # A file's size and when it was written; none if it has gone.
 State = tuple[int, int] | None
 
@@ -33,7 +35,8 @@ def find(names: Iterable[str], recursive: bool, stdin: Iterable[str]) -> Iterato
     """
     for name in names:
         if name == STDIN:
-            yield from (_named(one) for one in _split(_pieces(stdin)) if one.strip())
+            names_in_list = (one.removeprefix("\ufeff") for one in _split(_pieces(stdin)))
+            yield from (_named(one) for one in names_in_list if one.strip())
         # Not the methods of Path, which raise errors for names that are too long or may not be looked for.
         elif os.path.isdir(name):  # noqa: PTH112
             yield from _in_folder(Path(name), recursive)
@@ -104,7 +107,8 @@ def has_picture_name(path: Path) -> bool:
 
 @functools.cache
 def _endings() -> frozenset[str]:
-    return frozenset(ending for ending, kind in Image.registered_extensions().items() if kind not in _NO_PICTURES)
+    known = Image.registered_extensions().items()
+    return frozenset(ending for ending, kind in known if kind not in _NO_PICTURES) | _TELEPHONES
 
 
 def _named(name: str) -> Path | Address:

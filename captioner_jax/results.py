@@ -87,7 +87,8 @@ def open_results(path: Path, format: Format, resume: bool, force: bool) -> Writt
             return Written(open(path, "a", encoding="utf-8", errors="surrogateescape", newline=""), images)
         file = open(path, "w" if force else "x", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
     except FileExistsError as error:
-        raise UserError(f"{path} is there already: --resume goes on with it, --force writes it anew") from error
+        go_on = "" if format == "text" else "--resume goes on with it, "
+        raise UserError(f"{path} is there already: {go_on}--force writes it anew") from error
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
     tell(file, head(format), str(path))
@@ -188,7 +189,7 @@ class Results:
     def summary(self) -> Iterator[str]:
         """What is to be said at the end."""
         for name, count in self.stayed.items():
-            yield f"{count} {name} were there already and stay: --force writes them anew"
+            yield f"{name} that were there already and stay: {count}; --force writes them anew"
         if self.without and self.seen > 1:
             yield f"{self.without} of {self.seen} pictures could not be captioned as asked"
 

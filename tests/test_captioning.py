@@ -33,6 +33,7 @@ def test_batch_norms_are_folded_and_captions_are_those_of_the_captioner_as_it_wa
     write = make_writer(whole.graphdef, whole.preprocessing, length=whole.max_length, beams=3)
     expected = write(whole.parameters, pixels)
     found = Captioner(whole).captions([Image.fromarray(picture) for picture in pixels], beam=3, good_ending=False)
+    assert found == Captioner(whole).captions(list(jax.numpy.asarray(pixels)), beam=3, good_ending=False)
     assert [one.text for one, *_ in found] == [whole.tokenizer.decode(ids) for ids in np.asarray(expected.tokens[:, 0])]
     np.testing.assert_allclose([one.log_p for one, *_ in found], expected.log_p[:, 0], rtol=1e-4)
     assert len({one.log_p for one, *_ in found}) == 4  # each picture is seen

@@ -292,7 +292,7 @@ def test_descriptions_are_written_and_kept(photos, captioner, capsys):
     with pyexiv2.Image(str(photos / "a.png")) as image:
         image.modify_xmp({"Xmp.dc.description": {'lang="x-default"': "mine"}})
     assert run(photos, "--write-descriptions") == 0
-    assert "4 descriptions in images were there already and stay" in capsys.readouterr().err
+    assert "descriptions in images that were there already and stay: 4;" in capsys.readouterr().err
     assert description("a.png") == "mine"
     captioner.asked.clear()
     assert run(photos, "--recursive", "--write-descriptions", "--resume") == 0
@@ -370,6 +370,8 @@ def test_an_output_is_not_written_over_unasked(photos, captioner, tmp_path, caps
     out = tmp_path / "captions"
     out.write_text("dear\n")
     assert run(photos, "--output", out) == 1
+    assert f"{out} is there already: --force writes it anew" in capsys.readouterr().err
+    assert run(photos, "--output", out, "--format", "csv") == 1
     assert "--resume goes on with it, --force writes it anew" in capsys.readouterr().err
     assert out.read_text() == "dear\n"
     assert run(photos, "--output", out, "--resume", "--format", "jsonl") == 1
@@ -454,7 +456,7 @@ def test_files_beside_images_are_written_and_kept(photos, captioner, monkeypatch
     assert run(photos, "--write-sidecars") == 0
     assert (photos / "a.txt").read_text() == "mine\n"
     assert (photos / "b c.txt").read_text() == "a picture of b c.png\na picture\n"
-    assert "1 files beside images were there already and stay" in capsys.readouterr().err
+    assert "files beside images that were there already and stay: 1;" in capsys.readouterr().err
     captioner.asked.clear()
     (photos / "b c.txt").unlink()
     assert run(photos, "--write-sidecars", "--resume") == 0
@@ -556,6 +558,10 @@ def refusing(file, number):
         (["photos/none", "--explore", "x.html"], "no images in photos/none"),
         (["photos/a.png", "--explore", "x.html", "--resume", "--output", "x"], "leave out --resume"),
         (["photos/a.png", "--explore", "photos/b c.png"], "b c.png is there already; --force writes it anew"),
+        (["photos/a.png", "--output", "x.csv"], "x.csv is named like csv: --format csv writes that"),
+        (["photos/a.png", "--output", "x.JSONL", "--format", "csv"], "named like jsonl: --format jsonl writes that"),
+        (["photos/a.png", "--attention", "x.jpg"], "--attention x.jpg: it is a PNG"),
+        (["--must-say", "dog", "photos/a.png"], "take all that comes after them: name images first"),
         (["photos/a.png", "--explore", "photos/sub/../a.png", "--force"], "files of their own"),
         (["photos/a.png", "--explore", "x", "--attention", "x"], "files of their own"),
         (["photos/a.png", "--explore", "x", "--output", "x"], "files of their own"),

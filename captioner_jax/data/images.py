@@ -16,12 +16,21 @@ from PIL import Image, ImageOps
 
 from captioner_jax.config import Framing, Positive
 
+try:
+    import pillow_heif  # the extra `heic`
+
+    pillow_heif.register_heif_opener()
+except ImportError:
+    pass
+
 # Pillow warns at half the size that it refuses, and of odd EXIF data: here once, since what silences a block silences
 # other threads, too. Whoever wants to be warned is heard first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
 # What an EPS begins with: a program in PostScript, for which Pillow starts Ghostscript.
 _PROGRAM = (b"%!PS", b"\xc5\xd0\xd3\xc6")
+# What telephones write begins with a box that names its kind.
+_HEIC = (b"ftypheic", b"ftypheix", b"ftyphevc")
 # Mean and standard deviation of ImageNet's pixels in [0,1], the field's usual choice for photographs.
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -58,6 +67,8 @@ def open_image(data: bytes, smallest: int) -> Image.Image:
         raise ImageError("the file is empty, gone or unreadable")
     if data.startswith(_PROGRAM):
         raise ImageError("EPS, which is a program, and not run here: save it as PNG or JPEG")
+    if data[4:12] in _HEIC and "HEIF" not in Image.OPEN:
+        raise ImageError("HEIC, which pip install 'captioner-jax[heic]' lets be read: or save it as JPEG")
     with _refusing():
         image = Image.open(io.BytesIO(data))
         image.draft("RGB", (2 * smallest, 2 * smallest))

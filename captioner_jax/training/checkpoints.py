@@ -62,7 +62,7 @@ def check_run(config: Config, how: Resumption) -> None:
         if not steps:
             return
         if max(steps) > config.train.steps:
-            raise UserError(f"{home} has come to step {max(steps)} already, past train.steps {config.train.steps}")
+            print(f"{home} has come to step {max(steps)}, past train.steps {config.train.steps}: it is only scored")
         with storage.reaching(home):
             begun = json.loads((home / SETTINGS).read_text())
         begun = as_json(from_dict(begun, str(home / SETTINGS)))  # settings that are new since: by default

@@ -114,6 +114,16 @@ def test_what_is_no_whole_image_is_refused(data, message):
         open_image(data, 32)
 
 
+def test_heic_is_read_where_it_can_be_and_else_said_to_be_heic(monkeypatch):
+    pytest.importorskip("pillow_heif", reason="HEIC takes the extra heic")
+    data = encoded(picture(RED, size=(64, 64)), "HEIF")
+    assert data[4:8] == b"ftyp"
+    np.testing.assert_allclose(np.asarray(open_image(data, 16)).mean((0, 1)), RED, atol=6)
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    with pytest.raises(ImageError, match="HEIC, which pip install 'captioner-jax"):
+        open_image(data, 16)
+
+
 @pytest.mark.parametrize("keep", [0.5, 0.95])
 def test_a_damaged_picture_that_was_opened_elsewhere_is_refused(keep):
     data = encoded(Image.effect_noise((300, 300), 50), "PNG")
