@@ -136,13 +136,9 @@ def main(arguments: list[str]) -> int:
 def check(options: Options) -> None:
     """Raises UserError for options that cannot be meant together."""
     if [bool(options.images), options.watch is not None, options.serve].count(True) != 1:
-        words = options.generation.must_say or options.generation.banned
-        hint = (
-            "--must-say and --banned take all that comes after them: name images first"
-            if words
-            else "--help tells more"
-        )
-        raise UserError(f"name images to caption, or a folder to --watch, or --serve a page; {hint}")
+        takes_all = options.generation.must_say or options.generation.banned
+        hint = "; name images before --must-say and --banned, which take all that follows" if takes_all else ""
+        raise UserError(f"name images to caption, or a folder to --watch, or --serve a page; --help tells more{hint}")
     if options.serve and (options.output or options.places or options.resume):
         raise UserError("--serve writes nothing: leave out --output, --resume and the --write options")
     if not options.serve and (options.host is not None or options.port is not None):

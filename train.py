@@ -103,26 +103,27 @@ def run(config: Config, resumption: Resumption) -> int:
     check_best(data.validation["validation"], config.evaluation)
     beginning = begin(config, len(tokenizer), start)
     goal = objective(config, data.train, tokenizer)
-    with alone(config.folder) if hosts.is_first() else contextlib.nullcontext(), Checkpoints(config) as checkpoints:
-        checkpoints.check_data(mark, may_differ=resumption.allow_changes)
-        introduce(config, data, told, beginning.encoder, teacher, placement)
-        with hosts.first_alone("features"):
-            views = features(config, data, beginning)
-            taught = None if teacher is None else teach(config, data.train, teacher)
-            if taught is None and not views and config.data.cache is not None:
-                training_pictures(data.train, config.data)  # made now, and found again when it is wanted
-        if taught is not None:
-            views, goal = {"train": taught.lessons}, taught.beside(goal, config.teacher.weight)
-        del teacher  # with all its parameters
-        is_finished = train(config, data, told, tokenizer, views, beginning, goal, placement, checkpoints)
-    if not is_finished:
-        print("a SIGTERM has ended training early: go on with --resume", file=sys.stderr)
-        return RESTART
-    hosts.wait("training is finished")
-    if hosts.is_first():
-        examine(config, data)
-    hosts.wait("captioner is scored")
-    return 0
+    with alone(config.folder) if hosts.is_first() else contextlib.nullcontext():
+        with Checkpoints(config) as checkpoints:
+            checkpoints.check_data(mark, may_differ=resumption.allow_changes)
+            introduce(config, data, told, beginning.encoder, teacher, placement)
+            with hosts.first_alone("features"):
+                views = features(config, data, beginning)
+                taught = None if teacher is None else teach(config, data.train, teacher)
+                if taught is None and not views and config.data.cache is not None:
+                    training_pictures(data.train, config.data)  # made now, and found again when it is wanted
+            if taught is not None:
+                views, goal = {"train": taught.lessons}, taught.beside(goal, config.teacher.weight)
+            del teacher  # with all its parameters
+            is_finished = train(config, data, told, tokenizer, views, beginning, goal, placement, checkpoints)
+        if not is_finished:
+            print("a SIGTERM has ended training early: go on with --resume", file=sys.stderr)
+            return RESTART
+        hosts.wait("training is finished")
+        if hosts.is_first():
+            examine(config, data)
+        hosts.wait("captioner is scored")
+        return 0
 
 
 def load_start(address: str) -> bundle.Bundle:

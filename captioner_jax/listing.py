@@ -35,8 +35,7 @@ def find(names: Iterable[str], recursive: bool, stdin: Iterable[str]) -> Iterato
     """
     for name in names:
         if name == STDIN:
-            names_in_list = (one.removeprefix("\ufeff") for one in _split(_pieces(stdin)))
-            yield from (_named(one) for one in names_in_list if one.strip())
+            yield from (_named(one) for one in _split(_pieces(stdin)) if one.strip())
         # Not the methods of Path, which raise errors for names that are too long or may not be looked for.
         elif os.path.isdir(name):  # noqa: PTH112
             yield from _in_folder(Path(name), recursive)
@@ -81,6 +80,7 @@ def _split(pieces: Iterable[str]) -> Iterator[str]:
     """The names in a list; its first piece shows what they end with."""
     end, rest = "", ""
     for piece in filter(None, pieces):  # of a letter of several bytes the first may come alone
+        piece = piece if end else piece.removeprefix("\ufeff")
         end = end or ("\0" if "\0" in piece else "\n")
         *whole, rest = (rest + piece).split(end)
         yield from (name for one in whole for name in _whole(one, end))

@@ -151,7 +151,7 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
     missing = {"image", "caption"} - columns.keys()
     if missing:
         raise UserError(
-            f"{file}: the first line must name the columns, between commas; missing: {', '.join(sorted(missing))}; "
+            f"{file}: the first line must name the columns; missing: {', '.join(sorted(missing))}; "
             f"it is {header.strip()[:80]!r}"
         )
     rows = _between_pipes(text, len(columns)) if "|" in header else _between_commas(text)

@@ -1,6 +1,7 @@
 """One process at a time trains into a run's folder."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,13 +24,26 @@ def alone(folder: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = held.enter_context((folder / LOCK).open("w"))
-            if fcntl is not None:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held.callback((folder / LOCK).unlink, missing_ok=True)
+            _lock(folder, held)
         except BlockingIOError as error:
             raise UserError(f"{folder}: another process trains there: choose another --name for this") from error
         except OSError:
             held.close()
         yield
+
+
+def _lock(folder: Path, held: contextlib.ExitStack) -> None:
+    """Raises BlockingIOError where another has it, or has just given it up."""
+    if fcntl is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file, lock = held.enter_context((folder / LOCK).open("w")), folder / LOCK
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    if not (lock.exists() and os.path.samestat(os.fstat(file.fileno()), lock.stat())):
+        raise BlockingIOError
+    held.callback(_remove, lock)
+
+
+def _remove(lock: Path) -> None:
+    with contextlib.suppress(OSError):
+        lock.unlink()

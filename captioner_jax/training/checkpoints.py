@@ -40,7 +40,8 @@ def check_run(config: Config, how: Resumption) -> None:
     Also where the run was begun with other settings, unless that is allowed; then it tells of them; and where
     checkpoints cannot be kept as is asked for; and OutageError where their bucket cannot be reached. Writes nothing.
     """
-    if not config.name.strip() or Path(config.name).is_absolute() or ".." in Path(config.name).parts:
+    name = Path(config.name)
+    if not config.name.strip() or not name.parts or name.anchor or ".." in name.parts:
         raise UserError(f"name: {config.name!r} is no folder within {config.runs}")
     storage.check(config)
     home = storage.home(config)
@@ -61,8 +62,6 @@ def check_run(config: Config, how: Resumption) -> None:
             raise UserError(f"{home} has no checkpoint to resume from")
         if not steps:
             return
-        if max(steps) > config.train.steps:
-            print(f"{home} has come to step {max(steps)}, past train.steps {config.train.steps}: it is only scored")
         with storage.reaching(home):
             begun = json.loads((home / SETTINGS).read_text())
         begun = as_json(from_dict(begun, str(home / SETTINGS)))  # settings that are new since: by default
@@ -74,6 +73,8 @@ def check_run(config: Config, how: Resumption) -> None:
         raise UserError(f"{told}\n--allow-changes goes on with those of now")
     if changes:
         print(told)
+    if max(steps) > config.train.steps:
+        print(f"{home} has come to step {max(steps)}, past train.steps {config.train.steps}: it is only scored")
 
 
 class Best(NamedTuple):

@@ -8,7 +8,6 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,16 @@ from captioner_jax.errors import UserError
 FORMAT = "brain.Event:2"
 
 
+@contextlib.contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """What a run tells. Raises UserError where it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        remedy = "Make room there, and go on with --resume."
+        raise UserError(f"{place}: cannot be written: {error.strerror or error}. {remedy}") from error
+
+
 class Events:
     """A new file of events in a folder. Raises UserError where it cannot be written."""
 
@@ -29,7 +38,7 @@ class Events:
         """Events of steps after `first`, in files that are there already, are to be forgotten."""
         self._folder = folder
         now = time.time()
-        with self._writing():
+        with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = RecordWriter(str(folder / f"events.out.tfevents.{now:.0f}.{socket.gethostname()}"))
         self._write([Event(wall_time=now, file_version=FORMAT)])
@@ -48,25 +57,12 @@ class Events:
         self._write([Event(wall_time=time.time(), step=step, summary=one) for one in summaries])
 
     def _write(self, events: list[Event]) -> None:
-        with self._writing():
+        with writing(self._folder):
             for event in events:
                 self._file.write(event.SerializeToString())
             self._file.flush()
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            remedy = "Make room there, and go on with --resume."
-            raise UserError(f"{self._folder}: cannot be written: {error.strerror or error}. {remedy}") from error
-
-    def __enter__(self) -> "Events":
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            self._file.close()  # nothing is left to write, but where that has failed
-        except OSError:
-            if error is None:
-                raise
+    def close(self) -> None:
+        """Nothing is left to write, but where that has failed and was told."""
+        with contextlib.suppress(OSError):
+            self._file.close()

@@ -17,7 +17,7 @@ from captioner_jax.data.pipeline import Batch
 from captioner_jax.errors import UserError
 from captioner_jax.files import write_whole
 from captioner_jax.training.clock import Clock
-from captioner_jax.training.events import Events
+from captioner_jax.training.events import Events, writing
 from captioner_jax.training.gallery import Exhibit
 from captioner_jax.training.step import Metrics
 
@@ -137,7 +137,8 @@ class Progress:
 
     def write(self, values: dict[str, float]) -> None:
         """Numbers of the present step for metrics.jsonl and TensorBoard."""
-        self.json_lines.write(json.dumps({"step": self.step, "time": round(time.time(), 1), **values}) + "\n")
+        with writing(Path(self.json_lines.name)):
+            self.json_lines.write(json.dumps({"step": self.step, "time": round(time.time(), 1), **values}) + "\n")
         if self.tensorboard is not None:
             self.tensorboard.add_numbers(values, self.step)
 
@@ -151,8 +152,10 @@ class Progress:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        with self.tensorboard or contextlib.nullcontext():
+        with contextlib.suppress(OSError):  # which was told when it was written
             self.json_lines.close()
+        if self.tensorboard is not None:
+            self.tensorboard.close()
 
 
 def device_memory() -> dict[str, float]:

@@ -21,6 +21,7 @@ from captioner_jax.training.alone import alone
 from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
 from captioner_jax.training.events import Events
 from captioner_jax.training.optimizer import make_optimizer
+from captioner_jax.training.progress import Progress
 from captioner_jax.training.step import first_state
 from tests.training.running import STEPS, bit_for_bit, near
 
@@ -117,7 +118,7 @@ def test_the_newest_and_every_so_manieth_checkpoint_are_kept(tmp_path):
         assert float(checkpoints.restore(state(0)).parameters["decoder"]["kernel"][0, 0]) == 7
 
 
-@pytest.mark.parametrize("name", ["", "  ", "../other", "/other"])
+@pytest.mark.parametrize("name", ["", "  ", ".", "./", "../other", "/other"])
 def test_a_run_has_a_folder_within_the_others(name):
     with pytest.raises(UserError, match="is no folder within runs"):
         check_run(Config(name=name), Resumption())
@@ -151,9 +152,9 @@ def test_a_second_process_does_not_train_into_the_same_folder(tmp_path):
     other.kill()
     other.wait()
     other.stdout.close()
-    with alone(tmp_path / "run"), alone(tmp_path):  # the lock has gone with its process
+    with alone(tmp_path):  # the lock has gone with its process
         pass
-    assert not list((tmp_path / "run").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 @contextlib.contextmanager
@@ -164,14 +165,22 @@ def files_end_at(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-def test_events_that_cannot_be_written_are_an_error_in_words_and_nothing_waits_for_them(tmp_path):
+def test_what_a_run_tells_and_cannot_write_is_an_error_in_words_and_nothing_waits_for_it(tmp_path):
     numbers = {f"loss/{i}": 1.0 for i in range(100)}
+    with (
+        files_end_at(1000),
+        pytest.raises(UserError, match=r"cannot be written: File too large\. Make room"),
+        Progress(tmp_path, 0, 10, 8) as progress,
+    ):
+        progress.write(numbers)
+
+
+def test_so_are_events_for_tensorboard_alone(tmp_path):
     with files_end_at(1000):
         events = Events(tmp_path / "tensorboard", 0)
         with pytest.raises(UserError, match=r"tensorboard: cannot be written: File too large\. Make room"):
-            events.add_numbers(numbers, 1)
-        with pytest.raises(KeyError), events:  # what goes wrong first is what is told in the end
-            raise KeyError
+            events.add_numbers({f"loss/{i}": 1.0 for i in range(100)}, 1)
+        events.close()
 
 
 def save(checkpoints, state):

@@ -3,7 +3,6 @@
 import gzip
 import itertools
 import json
-import time
 from types import SimpleNamespace
 
 import jax
@@ -86,17 +85,14 @@ def test_what_compiles_is_in_no_rate(tmp_path, sleep):
     assert [line.get("seconds_per_step") for line in lines] == [None, pytest.approx(1), pytest.approx(1)]
 
 
-def test_what_was_told_is_soon_on_disk(tmp_path):
+def test_what_was_told_is_on_disk(tmp_path):
     """Before the run ends, which may never come to its end."""
     with Progress(tmp_path, 0, 9, 4) as progress:
         for metrics in told(1.0, 1.0):
             progress.record(metrics)
             progress.write({"loss": float(progress.step)})
         (file,) = (tmp_path / "tensorboard").glob("events*")
-        end = time.monotonic() + 30
-        while len(list(events(file))) < 3 and time.monotonic() < end:  # which file it is, and two steps
-            time.sleep(0.1)
-        assert len(list(events(file))) == 3
+        assert len(list(events(file))) == 3  # which file it is, and two steps
 
 
 def test_the_group_norms_and_memory_are_written(tmp_path, monkeypatch):
