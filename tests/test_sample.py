@@ -561,10 +561,7 @@ def refusing(file, number):
         (["photos/a.png", "--output", "x.csv"], "x.csv is named like csv: --format csv writes that"),
         (["photos/a.png", "--output", "x.JSONL", "--format", "csv"], "named like jsonl: --format jsonl writes that"),
         (["photos/a.png", "--attention", "x.jpg"], "--attention x.jpg: it is a PNG"),
-        (
-            ["--must-say", "dog", "photos/a.png"],
-            "name images before --must-say and --banned",
-        ),
+        (["--must-say", "dog", "photos/a.png"], "name images before --must-say and --banned"),
         (["photos/a.png", "--explore", "photos/sub/../a.png", "--force"], "files of their own"),
         (["photos/a.png", "--explore", "x", "--attention", "x"], "files of their own"),
         (["photos/a.png", "--explore", "x", "--output", "x"], "files of their own"),
