@@ -32,7 +32,7 @@ from captioner_jax.bundle import Bundle
 from captioner_jax.config import DataConfig, EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.generation.settings import Generation, make_search
-from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
+from captioner_jax.generation.writing import Untrained, halves, make_asked_writer
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.tokenizer import Tokenizer
 
@@ -47,9 +47,8 @@ import numpy as np
 from jax.experimental import serialize_executable
 write = serialize_executable.deserialize_and_load(*pickle.load(open(sys.argv[1] + "/ahead.pickle", "rb")))
 parameters = pickle.load(open(sys.argv[1] + "/parameters.pickle", "rb"))
-pixels, keys = pickle.load(open(sys.argv[1] + "/arguments.pickle", "rb"))
-import jax
-print(np.asarray(write(parameters, pixels, jax.random.wrap_key_data(keys)).tokens)[0, 0])
+arguments = pickle.load(open(sys.argv[1] + "/arguments.pickle", "rb"))
+print(np.asarray(write(parameters, *arguments).tokens)[0, 0])
 """
 
 
@@ -75,13 +74,12 @@ def ahead(captioner: Bundle, asked: Generation, folder: Path) -> None:
 
     search = make_search(asked, captioner.tokenizer, captioner.max_length)
     write = make_asked_writer([Untrained(captioner.graphdef, captioner.preprocessing)], search)
-    keys = image_keys(0, np.zeros(1, np.uint32))
     pixels = np.zeros((1, SIDE, SIDE, 3), np.uint8)
-    arguments = [jax.tree.map(np.asarray, captioner.parameters)], pixels, keys
+    arguments = [jax.tree.map(np.asarray, captioner.parameters)], pixels, np.zeros(1, np.uint32), halves(0)
     compiled = write.lower(*arguments).compile()
     (folder / "ahead.pickle").write_bytes(pickle.dumps(serialize_executable.serialize(compiled)))
     (folder / "parameters.pickle").write_bytes(pickle.dumps(arguments[0]))
-    (folder / "arguments.pickle").write_bytes(pickle.dumps((pixels, np.asarray(jax.random.key_data(keys)))))
+    (folder / "arguments.pickle").write_bytes(pickle.dumps(arguments[1:]))
 
 
 def seconds(command: list[str], cache: Path) -> float:

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,25 +126,39 @@ def load(directory: Path) -> Bundle:
             raise UserError(f"{directory} is of format {card['format']}, later than this program knows: update it")
         if not {WEIGHTS, TOKENIZER} <= card["sha256"].keys():
             raise UserError(f"{directory} is damaged: {CARD} has no checksums of its files")
-        for name, digest in card["sha256"].items():
-            if name not in (WEIGHTS, TOKENIZER, PHOTOGRAPHS) or sha256(directory / name) != digest:
-                raise UserError(f"{directory / name} is damaged: its checksum is not the one in {CARD}")
-        model = pydantic.TypeAdapter(ModelConfig).validate_json(json.dumps(card["model"]))
-        preprocessing = pydantic.TypeAdapter(Preprocessing).validate_json(json.dumps(card["preprocessing"]))
-        tokenizer = Tokenizer.from_json((directory / TOKENIZER).read_text(encoding="utf-8"))
-        weights = {
-            name: x.astype(np.float32, copy=False)
-            for name, x in safetensors.numpy.load_file(directory / WEIGHTS).items()
-        }
-        parameters = _like(abstract(model, len(tokenizer))[1], weights)
+        for name in card["sha256"].keys() - {WEIGHTS, TOKENIZER, PHOTOGRAPHS}:
+            raise UserError(f"{directory} is damaged: {CARD} names {name}, which is none of a captioner's files")
+        with ThreadPoolExecutor(1) as beside:  # most of it is not Python, which the model's shapes are
+            reading = beside.submit(_arrays, directory, card["sha256"])
+            model = pydantic.TypeAdapter(ModelConfig).validate_json(json.dumps(card["model"]))
+            preprocessing = pydantic.TypeAdapter(Preprocessing).validate_json(json.dumps(card["preprocessing"]))
+            _check(directory / TOKENIZER, card["sha256"][TOKENIZER])
+            tokenizer = Tokenizer.from_json((directory / TOKENIZER).read_text(encoding="utf-8"))
+            shapes = abstract(model, len(tokenizer))[1]
+        weights, photographs = reading.result()
         max_length = _MAX_LENGTH.validate_python(card["max_length"])
         scores, training = _SCORES.validate_python(card["scores"]), _TRAINING.validate_python(card["training"])
-        photographs = None
-        if PHOTOGRAPHS in card["sha256"]:
-            photographs = Photographs(**safetensors.numpy.load_file(directory / PHOTOGRAPHS))
+        parameters = _like(shapes, weights)
         return Bundle(model, preprocessing, max_length, tokenizer, parameters, scores, training, photographs)
     except (AttributeError, KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
         raise UserError(f"{directory} is damaged: {error!r}") from error
+
+
+def _arrays(directory: Path, digests: dict[str, str]) -> tuple[dict[str, np.ndarray], Photographs | None]:
+    """The weights, by name, and the photographs that are kept, if any. Raises UserError for damaged files."""
+    for name in digests.keys() - {TOKENIZER}:
+        _check(directory / name, digests[name])
+    weights = safetensors.numpy.load_file(directory / WEIGHTS)
+    photographs = None
+    if PHOTOGRAPHS in digests:
+        photographs = Photographs(**safetensors.numpy.load_file(directory / PHOTOGRAPHS))
+    return {name: x.astype(np.float32, copy=False) for name, x in weights.items()}, photographs
+
+
+def _check(file: Path, digest: str) -> None:
+    """Raises UserError for another file than the one of this checksum."""
+    if sha256(file) != digest:
+        raise UserError(f"{file} is damaged: its checksum is not the one in {CARD}")
 
 
 def found(address: str) -> Path:

@@ -30,7 +30,7 @@ from captioner_jax.generation.ensemble import Ensemble
 from captioner_jax.generation.neighbours import index
 from captioner_jax.generation.search import Beams, Found
 from captioner_jax.generation.settings import Generation, make_recorder, make_search
-from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
+from captioner_jax.generation.writing import Untrained, halves, make_asked_writer
 from captioner_jax.model.convolutions import fold_norms
 from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import PAD
@@ -138,7 +138,7 @@ class Captioner:
             raise square
         pixels = square[None]
         parameters = [model.parameters for model in self._models]
-        found = self._compiled(asked)(parameters, pixels, image_keys(asked.seed, _numbers(pixels)))
+        found = self._compiled(asked)(parameters, pixels, _numbers(pixels), halves(asked.seed))
         tokens, log_p, scores = (np.asarray(x)[0] for x in found)
         captions = self._captions(tokens, log_p, scores)
         if not captions:
@@ -192,7 +192,7 @@ class Captioner:
         ahead: tuple[_Batch, Found] | None = None
         for batch in map(_Batch, read_ahead(pictures, batch_size, square)):
             pixels = batch.pixels(batch_size, self.image_size)
-            found = write(parameters, pixels, image_keys(asked.seed, _numbers(pixels)))
+            found = write(parameters, pixels, _numbers(pixels), halves(asked.seed))
             if ahead is not None:
                 yield from self._told(*ahead)
             ahead = batch, found
@@ -200,14 +200,14 @@ class Captioner:
             yield from self._told(*ahead)
 
     def _compiled(self, asked: Generation) -> Callable[..., Found]:
-        """The search that is asked for, compiled once whatever the seed: its keys are an argument."""
+        """The search that is asked for, compiled once whatever the seed, which is an argument."""
         return self._writer(dataclasses.replace(asked, seed=0))
 
     def _make_writer(self, asked: Generation) -> Callable[..., Found]:
         search = make_search(asked, self.tokenizer, self.max_length)
         photographs = everywhere([index(kept) for kept in bundle.photographs_of(self.bundles, asked.neighbours)])
         write = make_asked_writer([model.untrained for model in self._models], search)
-        return lambda parameters, pixels, keys: write(parameters, pixels, keys, photographs)
+        return lambda *arguments: write(*arguments, photographs)
 
     def _make_recorder(self, asked: Generation) -> Callable[..., Beams]:
         record = make_recorder(asked, self.tokenizer, self.max_length)

@@ -36,7 +36,7 @@ from captioner_jax.errors import UserError, for_people
 from captioner_jax.files import sha256, whole_folder
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.settings import Generation, make_search
-from captioner_jax.generation.writing import image_keys
+from captioner_jax.generation.writing import halves, image_keys
 from captioner_jax.model.attention import KeyValue
 from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.text.special import END
@@ -130,7 +130,7 @@ def programs(captioner: Bundle, asked: Generation) -> tuple[Callable[..., Any], 
     def find(memory: Memory, numbers: UInt32[Array, " B"]) -> tuple[Array, Array, Array]:
         model = nnx.merge(captioner.graphdef, captioner.parameters)
         voice = Voice(model.decoder, [KeyValue(*layer) for layer in memory])
-        found = search(Ensemble([voice]), image_keys(asked.seed, numbers), ())
+        found = search(Ensemble([voice]), image_keys(halves(asked.seed), numbers), ())
         return found.tokens, found.log_p, found.scores
 
     return encode, find

@@ -17,7 +17,7 @@ from captioner_jax.generation.consensus import by_consensus, check_comparable
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.neighbours import Index, index, near
 from captioner_jax.generation.search import Found, beam_search, different, greedy, sample_evenly
-from captioner_jax.generation.writing import Images, image_keys
+from captioner_jax.generation.writing import Images, halves, image_keys
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import PAD
@@ -71,7 +71,7 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
         ensemble = Ensemble([Voice(one.decoder, one.memory(cells), cells.mean((1, 2))) for one, cells in all_of_them])
         found = greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
         if consensus:
-            keys = image_keys(0, jnp.asarray(batch.numbers).astype(jnp.uint32))
+            keys = image_keys(halves(0), jnp.asarray(batch.numbers).astype(jnp.uint32))
             drawn = sample_evenly(ensemble, length, consensus, keys)
             similar = near(ensemble, known.photographs, neighbours)
             found = different(by_consensus(found, drawn, similar, bundles[0].tokenizer.most_frequent), 1)

@@ -184,7 +184,7 @@ def card(directory, **changes):
         ({"format": 99}, "format 99"),
         ({"model": {"width": 32}}, "weights are not those of its model"),
         ({"model": {"wide": 32}}, "damaged"),
-        ({"sha256": {"../../etc/passwd": "", WEIGHTS: "", TOKENIZER: ""}}, "passwd is damaged"),
+        ({"sha256": {"../../etc/passwd": "", WEIGHTS: "", TOKENIZER: ""}}, "names ../../etc/passwd, which is none"),
         ({"preprocessing": {}}, "damaged"),
         ({"sha256": []}, "damaged"),
         ({"max_length": "9"}, "damaged"),
@@ -228,7 +228,7 @@ def test_a_card_names_no_file_elsewhere(tmp_path):
     card = json.loads(file.read_text())
     card["sha256"]["../outside"] = hashlib.sha256(b"x").hexdigest()
     file.write_text(json.dumps(card))
-    with pytest.raises(UserError, match="outside is damaged"):
+    with pytest.raises(UserError, match="outside, which is none"):
         bundle.load(file.parent)
 
 

@@ -72,7 +72,7 @@ def test_any_number_of_pictures_takes_three_programs():
     """One for a picture by itself, one for some, and one for many."""
     captioner, rows = Captioner(untrained()), set()
 
-    def write(parameters, pixels, keys):
+    def write(parameters, pixels, numbers, seed):
         rows.add(len(pixels))
         return Found(np.full((len(pixels), 1, 9), END), *np.zeros((2, len(pixels), 1), np.float32))
 

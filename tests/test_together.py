@@ -16,7 +16,7 @@ from captioner_jax.generation.ensemble import Ensemble
 from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.generation.search import beam_search, sample_evenly
 from captioner_jax.generation.settings import Generation
-from captioner_jax.generation.writing import Untrained, image_keys
+from captioner_jax.generation.writing import Untrained, halves, image_keys
 from captioner_jax.text.special import END, PAD, START
 from captioner_jax.text.tokenizer import train_bpe, train_words
 from captioner_jax.together import together
@@ -121,7 +121,7 @@ def test_consensus_weighs_words_by_the_tokenizers_frequencies(batch):
     one = with_silent_bytes()
     scored = together([one], beams=6, consensus=30)
     speaker = Ensemble([Untrained(one.graphdef, one.preprocessing).voice(one.parameters, batch.images)])
-    drawn = sample_evenly(speaker, one.max_length, 30, image_keys(0, batch.numbers.astype(np.uint32)))
+    drawn = sample_evenly(speaker, one.max_length, 30, image_keys(halves(0), batch.numbers.astype(np.uint32)))
     expected = by_consensus(beam_search(speaker, one.max_length, 6), drawn, None, PAIRS.most_frequent).scores.max(-1)
     np.testing.assert_allclose(scored.write(scored.known, seen_by(scored, batch)).scores[:, 0], expected, rtol=1e-4)
 
@@ -135,6 +135,6 @@ def test_captions_are_scored_as_programs_choose_them_by_draws_and_neighbours(bat
     found = scored.write(scored.known, seen_by(scored, batch)).scores
     asked = Generation(beam=6, consensus=30, neighbours=5, good_ending=False)
     write = Captioner(one)._compiled(asked)
-    expected = write([one.parameters], batch.images, image_keys(0, batch.numbers.astype(np.uint32))).scores
+    expected = write([one.parameters], batch.images, batch.numbers.astype(np.uint32), halves(0)).scores
     np.testing.assert_allclose(found, expected, rtol=0.02)  # a captioner folds its norms, and rounds otherwise
     assert (np.asarray(found) > 0).all()

@@ -1,6 +1,7 @@
 """One decoder, or several that speak with one voice."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -53,13 +54,19 @@ class Ensemble(NamedTuple):
             logits, cache = voice.decoder.step(words.reshape(cache.past.shape[:2]), voice.memory, cache)
             all_log_p.append(log_probabilities(logits))
             after.append(cache)
-        mean = jax.nn.logsumexp(jnp.stack(all_log_p), axis=0) - math.log(len(all_log_p))
-        return mean.reshape(*words.shape, -1), after
+        return mean_probability(all_log_p).reshape(*words.shape, -1), after
 
 
 def log_probabilities(logits: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
     """Of each word, by its logits; minus infinity for what is never written."""
     return jax.nn.log_softmax(logits.astype(jnp.float32).at[..., jnp.asarray(NEVER_WRITTEN)].set(-jnp.inf))
+
+
+def mean_probability(log_p: Sequence[Float[Array, "*B V"]]) -> Float[Array, "*B V"]:
+    r"""$$\log \frac{1}{M} \sum_m p_m(w)$$ of M log-probabilities; of one it is that, and nothing is computed."""
+    if len(log_p) == 1:
+        return log_p[0]
+    return jax.nn.logsumexp(jnp.stack(log_p), axis=0) - math.log(len(log_p))
 
 
 def alone(decoder: Decoder, memory: list[KeyValue]) -> Ensemble:

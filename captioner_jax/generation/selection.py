@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.generation.constraints import SoFar
@@ -24,7 +25,7 @@ class Best:
     """The K best."""
 
     def __init__(self, beams: int):
-        self.begins: Bool[Array, " K"] = jnp.arange(beams) == 0
+        self.begins: Bool[np.ndarray, " K"] = np.arange(beams) == 0
         """Which of the K, all alike at the start, are there; the others fill up from these."""
 
     def choose(self, scores: Float[Array, "B K V"], so_far: SoFar) -> Chosen:
@@ -45,7 +46,7 @@ class Diverse:
             raise ValueError(f"{beams} beams do not divide into {groups} groups")
         self.each = beams // groups
         self.strength = strength
-        self.begins = jnp.arange(beams) % self.each == 0
+        self.begins = np.arange(beams) % self.each == 0
 
     def choose(self, scores: Float[Array, "B K V"], so_far: SoFar) -> Chosen:
         taken = jnp.zeros((scores.shape[0], scores.shape[-1]), scores.dtype)
@@ -70,7 +71,7 @@ class Banks:
         """`wanted` are different words, one or more."""
         self.each = beams
         self.wanted = jnp.asarray(wanted, jnp.int32)
-        self.begins = jnp.arange(beams * (len(wanted) + 1)) == 0
+        self.begins = np.arange(beams * (len(wanted) + 1)) == 0
 
     def choose(self, scores: Float[Array, "B K V"], so_far: SoFar) -> Chosen:
         missing, is_new = so_far.lacks(self.wanted, scores.shape[-1])

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, UInt8, UInt32
@@ -50,21 +51,31 @@ def make_writer(
 
 
 def make_asked_writer(captioners: Sequence[Untrained], search: Search) -> Callable[..., Found]:
-    """The same of one or more captioners with a search made by `make_search`, keys for what it draws, and each one's
-    photographs, if it looks for similar ones."""
+    """The same of one or more captioners with a search made by `make_search`, a seed and numbers of the images for what
+    it draws, and each captioner's photographs, if it looks for similar ones."""
 
     def write(
-        parameters: Sequence[Parameters], images: Images, keys: Key[Array, " B"], photographs: Sequence[Index] = ()
+        parameters: Sequence[Parameters],
+        images: Images,
+        numbers: UInt32[ArrayLike, " B"],
+        seed: UInt32[ArrayLike, "2"],
+        photographs: Sequence[Index] = (),
     ) -> Found:
         ensemble = Ensemble([one.voice(its, images) for one, its in zip(captioners, parameters, strict=True)])
-        return search(ensemble, keys, photographs)
+        return search(ensemble, image_keys(seed, numbers), photographs)
 
-    return over_images(write, whole=[0, 3])
+    return over_images(write, whole=[0, 3, 4])
 
 
-def image_keys(seed: int, numbers: UInt32[ArrayLike, " B"]) -> Key[Array, " B"]:
-    """A key of each image's own, by its number: it draws the same captions wherever in a list the image stands."""
-    key = jax.random.key(seed % 2**32)  # of which JAX takes no more
-    if seed >= 2**32:
-        key = jax.random.fold_in(key, seed // 2**32)
+def halves(seed: int) -> UInt32[np.ndarray, "2"]:
+    """A seed below 2^64 as two numbers, the lower half first: JAX makes keys of 32 bits."""
+    return np.array([seed % 2**32, seed // 2**32], np.uint32)
+
+
+def image_keys(seed: UInt32[ArrayLike, "2"], numbers: UInt32[ArrayLike, " B"]) -> Key[Array, " B"]:
+    """A key of each image's own, by the `halves` of a seed and the image's number: it draws the same captions wherever
+    in a list the image stands."""
+    low, high = jnp.asarray(seed)
+    key = jax.random.key(low)
+    key = jnp.where(high > 0, jax.random.fold_in(key, high), key)
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(numbers))

@@ -9,7 +9,7 @@ from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import UserError
 from captioner_jax.generation.settings import Generation, make_search
-from captioner_jax.generation.writing import Untrained, image_keys, make_asked_writer
+from captioner_jax.generation.writing import Untrained, halves, image_keys, make_asked_writer
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.text.special import END
 from captioner_jax.text.tokenizer import train_bpe, train_words
@@ -22,7 +22,7 @@ def captions(asked, seed=0):
     graphdef, variables = nnx.split(Captioner(MODEL, len(TOKENIZER), rngs=nnx.Rngs(3)))
     write = make_asked_writer([Untrained(graphdef, Preprocessing(16))], make_search(asked, TOKENIZER, 8))
     images = np.random.default_rng(0).integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
-    found = write([nnx.to_pure_dict(variables)], images, jax.random.split(jax.random.key(seed), 2))
+    found = write([nnx.to_pure_dict(variables)], images, np.arange(2, dtype=np.uint32), halves(seed))
     assert np.isfinite(found.scores).all()
     return [[TOKENIZER.decode(ids) for ids in of_image] for of_image in np.asarray(found.tokens)]
 
@@ -129,7 +129,7 @@ def test_pairs_of_bytes_end_well_and_are_asked_for_no_words():
         asked = Generation(beam=len(tokenizer), num_captions=len(tokenizer), prefix="a dog on the", **asked)
         search = make_search(asked, tokenizer, len(prefix) + 2)
         write = make_asked_writer([Untrained(graphdef, Preprocessing(16))], search)
-        found = write([nnx.to_pure_dict(variables)], images, jax.random.split(jax.random.key(0), 1))
+        found = write([nnx.to_pure_dict(variables)], images, np.zeros(1, np.uint32), halves(0))
         return set(np.asarray(found.tokens)[0, np.isfinite(found.scores[0]), len(prefix)].tolist())
 
     assert END in follow(good_ending=False)
@@ -141,5 +141,12 @@ def test_pairs_of_bytes_end_well_and_are_asked_for_no_words():
 
 def test_large_seeds_draw_otherwise_than_small_ones():
     numbers = np.zeros(1, np.uint32)
-    keys = [np.asarray(jax.random.key_data(image_keys(seed, numbers))).tolist() for seed in (5, 5 + 2**32, 5 + 2**33)]
+    keys = [jax.random.key_data(image_keys(halves(seed), numbers)).tolist() for seed in (5, 5 + 2**32, 5 + 2**33)]
     assert keys[0] != keys[1] != keys[2] != keys[0]
+
+
+@pytest.mark.parametrize("seed", [0, 5, 2**31 + 1, 2**32 - 1])
+def test_keys_are_those_of_jax_by_the_seed_and_the_number(seed):
+    keys = image_keys(halves(seed), np.array([7, 2**32 - 1], np.uint32))
+    for key, number in zip(keys, (7, 2**32 - 1), strict=True):
+        assert key == jax.random.fold_in(jax.random.key(seed), number)
