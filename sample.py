@@ -36,7 +36,7 @@ import tyro
 from captioner_jax import showing
 from captioner_jax.captioning import Captioner, content_of, most_rows, rows_for
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import validated
+from captioner_jax.config import Precision, validated
 from captioner_jax.data.images import ImageError
 from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
@@ -58,6 +58,9 @@ class Options:
     """Image files, folders of them, patterns; addresses with --allow-urls; or - for a list on standard input."""
     captioner: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A captioner directory, or hf://OWNER/NAME; several times: an ensemble; none: the one that comes with this."""
+    precision: Precision = "float32"
+    """What captions are computed in: bfloat16 takes half the memory, and less time where a device has it; words may
+    differ."""
     recursive: bool = False
     """Folders within folders, too."""
     watch: Path | None = None
@@ -108,7 +111,7 @@ def main(arguments: list[str]) -> int:
     check(options)
     leave_out_absent_tpus()
     keep_compiled()
-    captioner = Captioner.load(*options.captioner)
+    captioner = Captioner.load(*options.captioner, precision=options.precision)
     captioner.check(asked)
     if options.serve:
         serve(captioner, asked, options)

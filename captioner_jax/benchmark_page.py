@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 NOTE = """\
 Times are by the clock, but for "CPU": processor time of all cores, the least of the rounds, in which threads that wait
 in busy loops count as busy. "Times as fast" is captioner_jax beside that row: 2 where it takes half as long, below 1
-where it is slower. It is of the best rounds where these are told, since other programs only ever add to a time."""
+where it is slower (beside rows in bf16, in bf16, too). It is of the best rounds where these are told, since other
+programs only ever add to a time."""
 
 
 class Row(NamedTuple):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from captioner_jax import bundle
 from captioner_jax.bundle import Bundle
-from captioner_jax.config import Framing, validated
+from captioner_jax.config import Framing, Precision, validated
 from captioner_jax.data.ahead import read_ahead
 from captioner_jax.data.images import ImageError, open_image, to_square, upright
 from captioner_jax.devices import device_count, even_rows, everywhere, on_first
@@ -33,6 +33,7 @@ from captioner_jax.generation.settings import Generation, make_recorder, make_se
 from captioner_jax.generation.writing import Untrained, halves, make_asked_writer
 from captioner_jax.model.convolutions import fold_norms
 from captioner_jax.model.names import Parameters
+from captioner_jax.model.precision import in_precision
 from captioner_jax.text.special import PAD
 
 Picture = Image.Image | np.ndarray | jax.Array | bytes | str | os.PathLike
@@ -63,28 +64,32 @@ class Captioner:
     directories are an ensemble, which writes by the mean of their probabilities.
     """
 
-    def __init__(self, first: Bundle, *others: Bundle):
-        """Of one vocabulary, one image size and one framing. Raises UserError for others."""
+    def __init__(self, first: Bundle, *others: Bundle, precision: Precision = "float32"):
+        """Of one vocabulary, one image size and one framing. Raises UserError for others.
+
+        `precision` is what is computed in; bfloat16 takes half the memory and, where processors have it, less time.
+        """
         self.bundles = bundles = (first, *others)
         bundle.check_alike(bundles)
         self.tokenizer = first.tokenizer
         self.image_size = first.preprocessing.image_size
         self.framing: Framing = first.preprocessing.framing
         self.max_length = min(one.max_length for one in bundles)
-        self._models = [_model(one) for one in bundles]
+        self._models = [_model(one, precision) for one in bundles]
         self._writer = functools.lru_cache(maxsize=8)(self._make_writer)
         self._recorder = functools.lru_cache(maxsize=8)(self._make_recorder)
         self._reader = functools.cache(lambda: make_reader(self._models[0].untrained, ALTERNATIVES))
         self._evidence = functools.cache(lambda: make_evidence(self._models[0].untrained))
 
     @classmethod
-    def load(cls, *directories: str | os.PathLike[str]) -> "Captioner":
+    def load(cls, *directories: str | os.PathLike[str], precision: Precision = "float32") -> "Captioner":
         """From a directory, or by hf://OWNER/NAME from the hub; from several, an ensemble; from none, `RELEASED`.
 
         Raises UserError where one is no captioner, a damaged one, or one of a later format, and where they do not go
         together.
         """
-        return cls(*(bundle.load(bundle.found(str(one))) for one in directories or [bundle.RELEASED]))
+        loaded = (bundle.load(bundle.found(str(one))) for one in directories or [bundle.RELEASED])
+        return cls(*loaded, precision=precision)
 
     def check(self, asked: Generation) -> None:
         """Raises UserError for what contradicts itself, and for words that the captioner does not know."""
@@ -257,12 +262,15 @@ class _Model(NamedTuple):
     parameters: Parameters
 
 
-def _model(one: Bundle) -> _Model:
-    """Batch norms are folded into convolutions, and parameters put on the devices, once, in place of at every call."""
+def _model(one: Bundle, precision: Precision) -> _Model:
+    """Batch norms are folded into convolutions, the output matrix is laid down as writing takes it, and parameters are
+    put on the devices: once, in place of at every call."""
     captioner = nnx.merge(one.graphdef, one.parameters)
     fold_norms(captioner)
+    captioner.decoder.lay_down_columns()
     graphdef, parameters = nnx.split(captioner)
-    return _Model(Untrained(graphdef, one.preprocessing), everywhere(nnx.to_pure_dict(parameters)))
+    parameters = in_precision(nnx.to_pure_dict(parameters), precision)
+    return _Model(Untrained(graphdef, one.preprocessing), everywhere(parameters))
 
 
 class Written(NamedTuple):

@@ -20,6 +20,7 @@ Positive = Annotated[int, Gt(0)]
 NotNegative = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
+Precision = Literal["float32", "bfloat16"]
 Criterion = Literal["cider_d", "loss", "true"]
 Framing = Literal["middle", "whole"]
 """How a picture becomes a square: its middle is taken, or the whole of it is squeezed into one."""
@@ -246,7 +247,7 @@ class TrainConfig:
     """Images a step, on all devices together."""
     accumulate: Positive = 1
     """Parts of a batch that are looked at one after another before the update, where a batch is too large at once."""
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
     """Of what is computed in a step; parameters, gradients, optimizer, softmax, normalisation and loss are float32."""
     remat: bool = False
     """Compute blocks, and logits by parts, again on the way back, in place of keeping them: less memory, more time."""

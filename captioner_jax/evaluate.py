@@ -23,7 +23,7 @@ from captioner_jax import bundle
 from captioner_jax.asked import of_captioner
 from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
-from captioner_jax.config import DataConfig, NotNegative, Positive
+from captioner_jax.config import DataConfig, NotNegative, Positive, Precision
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions
 from captioner_jax.data.source import DataSet, Source
@@ -54,6 +54,8 @@ class Evaluate:
     neighbours: NotNegative = 0
     """With consensus, so many photographs that look most like each one: what people wrote of them counts as much as
     what is drawn. For captioners that keep photographs (python -m captioner_jax.neighbours)."""
+    precision: Precision = "float32"
+    """What is computed in."""
     batch_size: Positive = 50
     """Images at a time, on all devices together."""
     output: Path | None = None
@@ -90,7 +92,13 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
     if options.data.features is not None:
         raise UserError("data.features: captions are scored of the images themselves: leave it out")
     captioners = [captioner, *(bundle.load(bundle.found(one)) for one in options.ensemble)]
-    one = together(captioners, beams=options.beam, consensus=options.consensus, neighbours=options.neighbours)
+    one = together(
+        captioners,
+        beams=options.beam,
+        consensus=options.consensus,
+        neighbours=options.neighbours,
+        precision=options.precision,
+    )
     data = load(options.data)
     split = _split(data, options.split)
     check_captions({options.split: split})
@@ -165,7 +173,8 @@ def _searched(options: Evaluate) -> str:
     if options.ensemble:
         parts["captioners"] = 1 + len(options.ensemble)
     search = "greedy" if options.beam == 1 else f"beam{options.beam}"
-    return "-".join([search, *(f"{name}{count}" for name, count in parts.items() if count)])
+    rounded = [options.precision] if options.precision != "float32" else []
+    return "-".join([search, *(f"{name}{count}" for name, count in parts.items() if count), *rounded])
 
 
 def _output(options: Evaluate) -> Path:

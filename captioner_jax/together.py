@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from captioner_jax.bundle import Bundle, check_alike, photographs_of
+from captioner_jax.config import Precision
 from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.devices import everywhere, over_images, sums_over_images
@@ -20,6 +21,7 @@ from captioner_jax.generation.search import Found, beam_search, different, greed
 from captioner_jax.generation.writing import Images, halves, image_keys
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import Parameters
+from captioner_jax.model.precision import in_precision
 from captioner_jax.text.special import PAD
 from captioner_jax.training.loss import masked_sum, token_losses
 
@@ -42,7 +44,14 @@ class Together(NamedTuple):
     write: Callable[[Known, Batch], Found]
 
 
-def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neighbours: int = 0) -> Together:
+def together(
+    bundles: Sequence[Bundle],
+    *,
+    beams: int,
+    consensus: int = 0,
+    neighbours: int = 0,
+    precision: Precision = "float32",
+) -> Together:
     """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn, for each
     image by its number, and as much like those of so many `neighbours`. Nothing else is asked of them.
 
@@ -67,8 +76,7 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
 
     def write(known: Known, batch: Batch) -> Found:
         seen: Any = batch.images
-        all_of_them = zip(captioners(known), seen, strict=True)
-        ensemble = Ensemble([Voice(one.decoder, one.memory(cells), cells.mean((1, 2))) for one, cells in all_of_them])
+        ensemble = Ensemble([Voice.of(one, cells) for one, cells in zip(captioners(known), seen, strict=True)])
         found = greedy(ensemble, length) if beams == 1 else beam_search(ensemble, length, beams)
         if consensus:
             keys = image_keys(halves(0), jnp.asarray(batch.numbers).astype(jnp.uint32))
@@ -77,7 +85,7 @@ def together(bundles: Sequence[Bundle], *, beams: int, consensus: int = 0, neigh
             found = different(by_consensus(found, drawn, similar, bundles[0].tokenizer.most_frequent), 1)
         return found
 
-    known = everywhere(Known([one.parameters for one in bundles], photographs))
+    known = everywhere(Known([in_precision(one.parameters, precision) for one in bundles], photographs))
     return Together(known, sight, sums_over_images(loss_sums, whole=[0]), over_images(write, whole=[0]))
 
 

@@ -95,6 +95,9 @@ def test_scores_tell_of_what_and_by_whom_they_are(asked, tmp_path, monkeypatch, 
     scores = json.loads((tmp_path / "test" / "scores.json").read_text())
     assert "|search:beam2-captioners2|" in scores["signature"]
     assert scores["captioners"] == [asked[0], str(other)]
+    rounded = tmp_path / "rounded"
+    assert evaluate.main([*asked, "--beam", "2", "--precision", "bfloat16", "--output", str(rounded)]) == 0
+    assert "|search:beam2-bfloat16|" in json.loads((rounded / "scores.json").read_text())["signature"]
     monkeypatch.chdir(tmp_path / "captioner")
     assert evaluate.main([".", *asked[1:], "--beam", "1"]) == 0
     assert not (tmp_path / "captioner" / "test").exists()

@@ -67,7 +67,7 @@ def photos(tmp_path, monkeypatch):
 @pytest.fixture
 def captioner(monkeypatch):
     fake = Fake()
-    monkeypatch.setattr(sample.Captioner, "load", lambda *_: fake)
+    monkeypatch.setattr(sample.Captioner, "load", lambda *_, **__: fake)
     return fake
 
 
@@ -604,6 +604,13 @@ def test_who_imports_the_program_keeps_a_garbage_collector():
     ask = "import gc; n = gc.get_freeze_count(); import sample; print(gc.isenabled(), gc.get_freeze_count() - n)"
     told = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["True", "0"]
+
+
+def test_captions_are_computed_in_what_is_asked_for(photos, captioner, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(sample.Captioner, "load", lambda *_, precision: asked.append(precision) or captioner)
+    assert run(photos) == run(photos, "--precision", "bfloat16") == 0
+    assert asked == ["float32", "bfloat16"]
 
 
 def test_the_captioner_that_comes_with_the_package_captions_a_photograph(capsys):

@@ -1,6 +1,6 @@
 """A PyTorch user's own: torchvision's ResNet-50, and the decoder with a hand-written cache of keys and values.
 
-python by_hand.py eager|compiled float32|bfloat16 (the type of the encoder)
+python by_hand.py eager|compiled float32|bfloat16 (what is computed in)
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, log_softmax, relu, scaled_dot_product_attention
 
 START, END = 1, 2
-WAY, TYPE = sys.argv[1:]
+WAY, TYPE = sys.argv[1], getattr(torch, sys.argv[2])
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cuda":
     torch.set_float32_matmul_precision("high")  # TF32, as XLA takes on GPUs
@@ -70,7 +70,7 @@ class Decoder(nn.Module):
         x = self.embed(words) * math.sqrt(WIDTH) + self.places[at]
         for block, cache, source in zip(self.blocks, caches, memory, strict=True):
             x = block(x, cache, source, at, room)
-        return log_softmax(linear(self.norm(x), self.embed.weight), dim=-1)
+        return log_softmax(linear(self.norm(x), self.embed.weight).float(), dim=-1)
 
 
 def prepare(task: Task) -> Callable[[], object]:
@@ -78,18 +78,18 @@ def prepare(task: Task) -> Callable[[], object]:
 
 
 def encoding(task: Task) -> Callable[[], object]:
-    dtype = getattr(torch, TYPE)
     net = nn.Sequential(*list(torchvision.models.resnet50().eval().children())[:-2])
-    net = net.to(DEVICE, dtype, memory_format=torch.channels_last)
-    images = torch.zeros(task.images, 3, SIDE, SIDE, dtype=dtype, device=DEVICE).to(memory_format=torch.channels_last)
+    net = net.to(DEVICE, TYPE, memory_format=torch.channels_last)
+    images = torch.zeros(task.images, 3, SIDE, SIDE, dtype=TYPE, device=DEVICE).to(memory_format=torch.channels_last)
     return warm(torch.compile(net) if WAY == "compiled" else net, images)
 
 
 def decoding(task: Task) -> Callable[[], object]:
-    decoder = Decoder().eval().to(DEVICE)
+    decoder = Decoder().eval().to(DEVICE, TYPE)
     step = torch.compile(decoder) if WAY == "compiled" else decoder
     search = greedy if task.beams == 1 else beam_search
-    return warm(search, decoder, step, torch.randn(task.images, CELLS, WIDTH, device=DEVICE), task.beams)
+    cells = torch.randn(task.images, CELLS, WIDTH, dtype=TYPE, device=DEVICE)
+    return warm(search, decoder, step, cells, task.beams)
 
 
 def warm(run: Callable[..., object], *arguments: object) -> Callable[[], object]:
@@ -155,7 +155,8 @@ def beam_search(decoder: Decoder, step: Callable[..., Tensor], cells: Tensor, be
 
 
 def empty(sequences: int) -> list[Tensor]:
-    return [torch.zeros(2, sequences, HEADS, TOKENS, WIDTH // HEADS, device=DEVICE) for _ in range(LAYERS)]
+    shape = 2, sequences, HEADS, TOKENS, WIDTH // HEADS
+    return [torch.zeros(shape, dtype=TYPE, device=DEVICE) for _ in range(LAYERS)]
 
 
 def room(t: int) -> int:

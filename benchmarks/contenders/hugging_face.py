@@ -1,5 +1,9 @@
-"""Hugging Face's `generate` with a decoder of the same size: Marian's, normalised after each sublayer, with biases."""
+"""Hugging Face's `generate` with a decoder of the same size: Marian's, normalised after each sublayer, with biases.
 
+python hugging_face.py float32|bfloat16 (what is computed in)
+"""
+
+import sys
 from collections.abc import Callable
 
 import torch
@@ -7,6 +11,7 @@ import transformers
 from serving import CELLS, FEED_FORWARD, HEADS, LAYERS, TOKENS, VOCABULARY, WIDTH, Task, serve
 from transformers.modeling_outputs import BaseModelOutput
 
+TYPE = getattr(torch, sys.argv[1])
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 if DEVICE == "cuda":
     torch.set_float32_matmul_precision("high")  # TF32, as XLA takes on GPUs
@@ -27,8 +32,8 @@ CONFIG = transformers.MarianConfig(
 
 
 def prepare(task: Task) -> Callable[[], object]:
-    model = transformers.MarianMTModel(CONFIG).eval().to(DEVICE)
-    cells = torch.randn(task.images, CELLS, WIDTH, device=DEVICE)
+    model = transformers.MarianMTModel(CONFIG).eval().to(DEVICE, TYPE)
+    cells = torch.randn(task.images, CELLS, WIDTH, dtype=TYPE, device=DEVICE)
     seen = torch.ones(task.images, CELLS, dtype=torch.long, device=DEVICE)
 
     def run() -> torch.Tensor:

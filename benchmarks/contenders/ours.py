@@ -1,4 +1,4 @@
-"""This project. python ours.py float32|bfloat16 (the type of images in the encoder)."""
+"""This project. python ours.py float32|bfloat16 (what is computed in)."""
 
 import sys
 from collections.abc import Callable
@@ -17,8 +17,10 @@ from captioner_jax.generation.ensemble import alone
 from captioner_jax.generation.search import Found, beam_search, greedy
 from captioner_jax.model.convolutions import fold_norms
 from captioner_jax.model.decoder import Decoder
+from captioner_jax.model.precision import in_precision
 from captioner_jax.model.resnet import ResNet
 
+PRECISION = sys.argv[1]
 MODEL = ModelConfig(width=WIDTH, heads=HEADS, feed_forward=FEED_FORWARD, layers=LAYERS)
 
 
@@ -30,7 +32,7 @@ def encoding(task: Task) -> Callable[[], object]:
     encoder = ResNet(EncoderConfig("resnet50", batch_norm="frozen"), rngs=nnx.Rngs(0))
     fold_norms(encoder)
     graphdef, parameters = split(encoder)
-    images = jnp.zeros((task.images, SIDE, SIDE, 3), sys.argv[1])
+    images = jnp.zeros((task.images, SIDE, SIDE, 3), PRECISION)
 
     @jax.jit
     def encode(parameters, images):
@@ -40,8 +42,10 @@ def encoding(task: Task) -> Callable[[], object]:
 
 
 def decoding(task: Task) -> Callable[[], object]:
-    graphdef, parameters = split(Decoder(MODEL, VOCABULARY, rngs=nnx.Rngs(0)))
-    memory = jax.random.normal(jax.random.key(1), (task.images, CELLS, WIDTH))
+    decoder = Decoder(MODEL, VOCABULARY, rngs=nnx.Rngs(0))
+    decoder.lay_down_columns()
+    graphdef, parameters = split(decoder)
+    memory = jax.random.normal(jax.random.key(1), (task.images, CELLS, WIDTH), PRECISION)
     whole = [at_least(TOKENS)]
 
     @jax.jit
@@ -55,7 +59,7 @@ def decoding(task: Task) -> Callable[[], object]:
 
 def split(module: nnx.Module):
     graphdef, parameters = nnx.split(module)
-    return graphdef, nnx.to_pure_dict(parameters)
+    return graphdef, in_precision(nnx.to_pure_dict(parameters), PRECISION)
 
 
 if __name__ == "__main__":

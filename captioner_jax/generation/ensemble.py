@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from captioner_jax.model.attention import KeyValue
+from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.decoder import Cache, Decoder, Size
 from captioner_jax.text.special import PAD, START, UNKNOWN
 
@@ -22,6 +23,11 @@ class Voice(NamedTuple):
     memory: list[KeyValue]
     seen: Float[Array, "B C"] | None = None
     """The mean of the encoder's cells, by which similar photographs are found; None where nobody looks for them."""
+
+    @staticmethod
+    def of(captioner: Captioner, cells: Float[Array, "B y x C"]) -> "Voice":
+        """A captioner's, of images that its encoder has made these cells of."""
+        return Voice(captioner.decoder, captioner.memory(cells), cells.mean((1, 2), jnp.float32))
 
 
 class Ensemble(NamedTuple):

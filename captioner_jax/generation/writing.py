@@ -33,8 +33,7 @@ class Untrained(NamedTuple):
     def voice(self, parameters: Parameters, images: Images) -> Voice:
         """The captioner of these parameters, and what it sees in the images."""
         captioner = nnx.merge(self.graphdef, parameters)
-        cells = cells_of(captioner, jnp.asarray(images), self.preprocessing)
-        return Voice(captioner.decoder, captioner.memory(cells), cells.mean((1, 2)))
+        return Voice.of(captioner, cells_of(captioner, jnp.asarray(images), self.preprocessing))
 
 
 def make_writer(

@@ -8,6 +8,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from captioner_jax.config import Precision
+
+
+def in_precision(variables: dict[Any, Any], precision: Precision) -> dict[Any, Any]:
+    """As they are kept, or `in_bfloat16`."""
+    return in_bfloat16(variables) if precision == "bfloat16" else variables
+
 
 def in_bfloat16(variables: dict[Any, Any]) -> dict[Any, Any]:
     """Rounded to bfloat16, but for what normalisations hold: that is small, and used in float32.

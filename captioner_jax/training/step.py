@@ -18,7 +18,7 @@ from captioner_jax.data.pipeline import Batch
 from captioner_jax.devices import sums_over_images
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import Parameters
-from captioner_jax.model.precision import in_bfloat16
+from captioner_jax.model.precision import in_precision
 from captioner_jax.model.rematerialisation import rematerialise
 from captioner_jax.text.special import PAD
 from captioner_jax.training.gradients import norms_by_group
@@ -143,7 +143,7 @@ def make_train_step(
         """The batch's share of the objective; of what that tells; and the variables that are not learned, statistics
         counted on."""
         variables = joined(learned, others)
-        captioner = nnx.merge(graphdef, in_bfloat16(variables) if config.precision == "bfloat16" else variables)
+        captioner = nnx.merge(graphdef, in_precision(variables, config.precision))
         devices.share_statistics(captioner)
         if config.remat:
             rematerialise(captioner)

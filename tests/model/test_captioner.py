@@ -12,6 +12,8 @@ from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.generation.ensemble import alone
 from captioner_jax.generation.search import beam_search, greedy, length_power
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.decoder import Decoder
+from captioner_jax.model.gpt2 import GPT2Decoder
 from captioner_jax.model.position import grid_sinusoids
 from captioner_jax.text.special import END, PAD, START
 
@@ -98,6 +100,25 @@ def test_cached_decoding_equals_the_full_forward(captioner, images, words):
     for t in range(T):
         logits, cache = captioner.decoder.step(words[:, t : t + 1], memory, cache)
         np.testing.assert_allclose(logits[:, 0], full[:, t], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        Decoder(CONFIG, V, rngs=nnx.Rngs(0)),
+        GPT2Decoder(dataclasses.replace(CONFIG, decoder="gpt2"), 16, V, rngs=nnx.Rngs(0)),
+        GPT2Decoder(dataclasses.replace(CONFIG, decoder="gpt2", tied=False), 16, V, rngs=nnx.Rngs(0)),
+    ],
+    ids=["plain", "published", "untied"],
+)
+def test_words_are_as_likely_by_columns_that_are_laid_down(decoder, words):
+    memory = decoder.project(jax.random.normal(jax.random.key(3), (3, 4, 16)))
+    expected = decoder(words, jnp.ones_like(words, bool), memory)
+    decoder.lay_down_columns()
+    found = decoder(words, jnp.ones_like(words, bool), memory)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    decoder.columns[...] += 1
+    assert not np.allclose(decoder(words, jnp.ones_like(words, bool), memory), expected)
 
 
 def test_captions_go_on_from_their_parents_without_moving_what_is_cached(captioner, images):

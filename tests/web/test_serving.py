@@ -119,7 +119,7 @@ def test_where_it_cannot_listen_it_says_so(host, port, message):
 
 
 def test_what_it_cannot_do_without_is_said(monkeypatch, capsys):
-    monkeypatch.setattr(sample.Captioner, "load", lambda *_: Captioner(untrained()))
+    monkeypatch.setattr(sample.Captioner, "load", lambda *_, **__: Captioner(untrained()))
     monkeypatch.setitem(sys.modules, "captioner_jax.web", None)
     assert sample.main(["--serve", "--captioner", "any"]) == 1
     assert "pip install 'captioner-jax[serve]'" in capsys.readouterr().err
@@ -184,7 +184,7 @@ def test_it_listens_where_it_is_asked_to(monkeypatch, more, where):
         raise ServedError(place)
 
     monkeypatch.setattr(serving, "serve", serve)
-    monkeypatch.setattr(sample.Captioner, "load", lambda *_: Captioner(untrained()))
+    monkeypatch.setattr(sample.Captioner, "load", lambda *_, **__: Captioner(untrained()))
     with pytest.raises(ServedError) as ended:
         sample.main(["--serve", *more])
     assert ended.value.args == (where,)
