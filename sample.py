@@ -278,7 +278,9 @@ def named(options: Options) -> Iterator[Path | Address]:
     found = find(options.images, options.recursive, sys.stdin or ())
     first = next(found, None)
     if first is None:
-        raise UserError(f"no images in {', '.join(options.images)}")
+        are_folders = any(os.path.isdir(name) for name in options.images)  # noqa: PTH112
+        hint = "; --recursive looks into the folders in it, too" if are_folders and not options.recursive else ""
+        raise UserError(f"no images in {', '.join(options.images)}{hint}")
     return itertools.chain([first], found)
 
 

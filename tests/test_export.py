@@ -138,7 +138,7 @@ def test_programs_are_for_the_platforms_that_are_named(saved, tmp_path):
     [
         (["--platforms", "cpu,gpu"], "--platforms: gpu: there are cpu, cuda, rocm, tpu"),
         (["--platforms", ""], "--platforms: none"),
-        (["--prefix", "a zebra"], "vocabulary does not have all of"),
+        (["--prefix", "a zebra"], "vocabulary does not have 'zebra'"),
         (["--beam", "0"], "beam = 0"),
     ],
 )

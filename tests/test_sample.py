@@ -555,7 +555,7 @@ def refusing(file, number):
         (["--watch", "no/such"], "--watch no/such: there is no such folder"),
         (["photos/a.png", "photos/b c.png", "--attention", "x.png"], "--attention and --explore show one image"),
         (["photos", "--explore", "x.html"], "show one image, and there are more in photos"),
-        (["photos/none", "--explore", "x.html"], "no images in photos/none"),
+        (["photos/none", "--explore", "x.html"], "no images in photos/none; --recursive looks into"),
         (["photos/a.png", "--explore", "x.html", "--resume", "--output", "x"], "leave out --resume"),
         (["photos/a.png", "--explore", "photos/b c.png"], "b c.png is there already; --force writes it anew"),
         (["photos/a.png", "--output", "x.csv"], "x.csv is named like csv: --format csv writes that"),

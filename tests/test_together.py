@@ -134,7 +134,8 @@ def test_captions_are_scored_as_programs_choose_them_by_draws_and_neighbours(bat
     scored = together([one], beams=6, consensus=30, neighbours=5)
     found = scored.write(scored.known, seen_by(scored, batch)).scores
     asked = Generation(beam=6, consensus=30, neighbours=5, good_ending=False)
-    write = Captioner(one)._compiled(asked)
-    expected = write([one.parameters], batch.images, batch.numbers.astype(np.uint32), halves(0)).scores
+    captioner = Captioner(one)
+    parameters = [model.parameters for model in captioner._models]
+    expected = captioner._compiled(asked)(parameters, batch.images, batch.numbers.astype(np.uint32), halves(0)).scores
     np.testing.assert_allclose(found, expected, rtol=0.02)  # a captioner folds its norms, and rounds otherwise
     assert (np.asarray(found) > 0).all()

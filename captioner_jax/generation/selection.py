@@ -11,6 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 from captioner_jax.generation.constraints import SoFar
 from captioner_jax.text.special import PAD
 
+# Candidates that are looked at together.
+BLOCK = 100
+
 
 class Chosen(NamedTuple):
     """K candidates: their parents, by number among the K before, their words, and whether they may be; else they fill a
@@ -87,8 +90,25 @@ Selection = Best | Diverse | Banks
 def _best(scores: Float[Array, "B K V"], count: int) -> Chosen:
     """The `count` best of all candidates."""
     images, _, vocabulary = scores.shape
-    value, best = jax.lax.top_k(scores.reshape(images, -1), count)
+    value, best = top(scores.reshape(images, -1), count)
     return Chosen(best // vocabulary, best % vocabulary, jnp.isfinite(value))
+
+
+def top(scores: Float[Array, "B N"], count: int) -> tuple[Float[Array, "B K"], Int[Array, "B K"]]:
+    """The `count` best and their numbers, as `jax.lax.top_k` tells them.
+
+    They are in the `count` blocks whose best are best, and nothing but these is sorted: on CPUs a tenth of the work.
+    """
+    images, candidates = scores.shape
+    if candidates <= count * BLOCK:
+        value, best = jax.lax.top_k(scores, count)
+        return value, best
+    padded = jnp.pad(scores, ((0, 0), (0, -candidates % BLOCK)), constant_values=-jnp.inf)
+    blocks = jax.lax.top_k(padded.reshape(images, -1, BLOCK).max(-1), count)[1]
+    # In their order, so that of equal candidates the first is found first.
+    numbers = (jnp.sort(blocks)[:, :, None] * BLOCK + jnp.arange(BLOCK)[None, None]).reshape(images, -1)
+    value, best = jax.lax.top_k(jnp.take_along_axis(padded, numbers, axis=1), count)
+    return value, jnp.take_along_axis(numbers, best, axis=1)
 
 
 def _side_by_side(parts: list[Chosen]) -> Chosen:

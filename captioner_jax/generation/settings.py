@@ -220,10 +220,11 @@ def _selection(asked: Generation, tokenizer: Tokenizer) -> Selection:
 
 
 def _known(tokenizer: Tokenizer, text: str, asked: str) -> list[int]:
-    """The ids of a text. Raises UserError where the captioner does not know its words."""
+    """The ids of a text. Raises UserError, which names them, where the captioner does not know its words."""
     ids = tokenizer.encode_all([text])[0]
     if not ids or UNKNOWN in ids:
-        raise UserError(f"{asked}: the captioner's vocabulary does not have all of {text!r}")
+        unknown = [word for word in text.split() if UNKNOWN in tokenizer.encode_all([word])[0]] or [text]
+        raise UserError(f"{asked}: the captioner's vocabulary does not have {', '.join(map(repr, unknown))}")
     return ids
 
 

@@ -38,10 +38,10 @@ class KeyValue(NamedTuple):
 
     def write(self, new: "KeyValue", start: Int[Array, ""]) -> "KeyValue":
         """Keys and values of T positions put in place of those at positions start ... start + T - 1."""
-        return KeyValue(
-            jax.lax.dynamic_update_slice_in_dim(self.columns, new.columns, start, axis=3),
-            jax.lax.dynamic_update_slice_in_dim(self.values, new.values, start, axis=2),
-        )
+        columns = jax.lax.dynamic_update_slice_in_dim(self.columns, new.columns, start, axis=3)
+        values = jax.lax.dynamic_update_slice_in_dim(self.values, new.values, start, axis=2)
+        # Or XLA, on CPUs and of one image, writes into two copies: one for what reads it next, one for the cache.
+        return jax.lax.optimization_barrier(KeyValue(columns, values))
 
 
 def causal_mask(length: int) -> Bool[Array, "1 1 T T"]:

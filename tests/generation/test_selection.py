@@ -1,14 +1,32 @@
 """Which candidates of a step are kept, beside loops in NumPy and by hand."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from captioner_jax.generation.constraints import SoFar
-from captioner_jax.generation.selection import Banks, Diverse
+from captioner_jax.generation.search import likeliest
+from captioner_jax.generation.selection import BLOCK, Banks, Diverse, top
 from captioner_jax.text.special import PAD
 
 V = 9
 NOTHING_YET = SoFar(jnp.zeros((1, 6, 4), jnp.int32), jnp.asarray(1))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.data())
+def test_the_best_are_found_in_the_best_blocks(data):
+    """Few values, so that many are alike, and the number of a candidate decides; some that may not be."""
+    count, blocks, rest = (data.draw(st.integers(*ends)) for ends in ((1, 7), (1, 30), (0, BLOCK - 1)))
+    shape = 2, count + blocks * BLOCK + rest
+    values = data.draw(st.integers(1, 40).map(np.float32)) * np.arange(-3, 3, dtype=np.float32)
+    values[0] = -np.inf
+    drawn = np.random.default_rng(data.draw(st.integers(0, 10**6))).choice(values, shape, p=[0.98, *[0.004] * 5])
+    for found, expected in zip(top(jnp.asarray(drawn), count), jax.lax.top_k(drawn, count), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(likeliest(jnp.asarray(drawn)), drawn.argmax(-1))
 
 
 def test_groups_pay_for_words_of_earlier_ones_and_not_for_captions_that_have_ended():

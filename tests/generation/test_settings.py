@@ -86,7 +86,7 @@ def test_a_good_ending_is_a_choice():
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        (Generation(prefix="a zebra"), "prefix: the captioner's vocabulary does not have all of 'a zebra'"),
+        (Generation(prefix="a zebra, tutu"), "prefix: the captioner's vocabulary does not have 'zebra,', 'tutu'"),
         (Generation(banned=("zebra",)), "banned"),
         (Generation(must_say=("red dog",)), "'red dog' is 2 tokens"),
         (Generation(max_length=8), "writes up to 7 words"),
