@@ -59,8 +59,8 @@ class Options:
     captioner: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A captioner directory, or hf://OWNER/NAME; several times: an ensemble; none: the one that comes with this."""
     precision: Precision = "float32"
-    """What captions are computed in: bfloat16 takes half the memory, and less time where a device has it; words may
-    differ."""
+    """What captions are computed in: bfloat16 halves the weights on a GPU or TPU; on CPUs it often takes longer. Words
+    may differ."""
     recursive: bool = False
     """Folders within folders, too."""
     watch: Path | None = None
@@ -278,8 +278,9 @@ def named(options: Options) -> Iterator[Path | Address]:
     found = find(options.images, options.recursive, sys.stdin or ())
     first = next(found, None)
     if first is None:
-        are_folders = any(os.path.isdir(name) for name in options.images)  # noqa: PTH112
-        hint = "; --recursive looks into the folders in it, too" if are_folders and not options.recursive else ""
+        folders = [Path(name) for name in options.images if os.path.isdir(name)]  # noqa: PTH112
+        has_others = any(child.is_dir() for folder in folders for child in folder.iterdir())
+        hint = "; --recursive looks into folders within folders, too" if has_others and not options.recursive else ""
         raise UserError(f"no images in {', '.join(options.images)}{hint}")
     return itertools.chain([first], found)
 

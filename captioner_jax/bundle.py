@@ -128,7 +128,7 @@ def load(directory: Path) -> Bundle:
             raise UserError(f"{directory} is damaged: {CARD} has no checksums of its files")
         for name in card["sha256"].keys() - {WEIGHTS, TOKENIZER, PHOTOGRAPHS}:
             raise UserError(f"{directory} is damaged: {CARD} names {name}, which is none of a captioner's files")
-        with ThreadPoolExecutor(1) as beside:  # most of it is not Python, which the model's shapes are
+        with ThreadPoolExecutor(1) as beside:  # while other libraries do that, Python makes out the model
             reading = beside.submit(_arrays, directory, card["sha256"])
             model = pydantic.TypeAdapter(ModelConfig).validate_json(json.dumps(card["model"]))
             preprocessing = pydantic.TypeAdapter(Preprocessing).validate_json(json.dumps(card["preprocessing"]))
@@ -180,7 +180,7 @@ def _how_to_convert(address: object) -> str:
 
 
 def rounded(whole: Bundle) -> Bundle:
-    """The same with weights of 16 bits, half as large in a file; computing with them takes 32 bits again."""
+    """The same with weights of 16 bits, half as large in a file; computed with are 32 bits, if nobody asks for less."""
     return dataclasses.replace(whole, parameters=jax.tree.map(lambda x: x.astype(ml_dtypes.bfloat16), whole.parameters))
 
 

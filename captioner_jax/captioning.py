@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from flax import nnx
 from jaxtyping import Float, Int, UInt8, UInt32
 from PIL import Image
 
@@ -30,10 +29,8 @@ from captioner_jax.generation.ensemble import Ensemble
 from captioner_jax.generation.neighbours import index
 from captioner_jax.generation.search import Beams, Found
 from captioner_jax.generation.settings import Generation, make_recorder, make_search
-from captioner_jax.generation.writing import Untrained, halves, make_asked_writer
-from captioner_jax.model.convolutions import fold_norms
+from captioner_jax.generation.writing import Untrained, halves, make_asked_writer, ready
 from captioner_jax.model.names import Parameters
-from captioner_jax.model.precision import in_precision
 from captioner_jax.text.special import PAD
 
 Picture = Image.Image | np.ndarray | jax.Array | bytes | str | os.PathLike
@@ -67,7 +64,8 @@ class Captioner:
     def __init__(self, first: Bundle, *others: Bundle, precision: Precision = "float32"):
         """Of one vocabulary, one image size and one framing. Raises UserError for others.
 
-        `precision` is what is computed in; bfloat16 takes half the memory and, where processors have it, less time.
+        `precision` is what is computed in: bfloat16 halves the weights on a GPU or TPU; on CPUs it often takes longer
+        (docs/generation.md).
         """
         self.bundles = bundles = (first, *others)
         bundle.check_alike(bundles)
@@ -263,13 +261,11 @@ class _Model(NamedTuple):
 
 
 def _model(one: Bundle, precision: Precision) -> _Model:
-    """Batch norms are folded into convolutions, the output matrix is laid down as writing takes it, and parameters are
-    put on the devices: once, in place of at every call."""
-    captioner = nnx.merge(one.graphdef, one.parameters)
-    fold_norms(captioner)
-    captioner.decoder.lay_down_columns()
-    graphdef, parameters = nnx.split(captioner)
-    parameters = in_precision(nnx.to_pure_dict(parameters), precision)
+    """Raises UserError where no such precision is."""
+    try:
+        graphdef, parameters = ready(one.graphdef, one.parameters, precision)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     return _Model(Untrained(graphdef, one.preprocessing), everywhere(parameters))
 
 

@@ -1,10 +1,8 @@
 """One captioner, or several that write with one voice, as evaluation wants them: what they see, lose and write."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -15,13 +13,12 @@ from captioner_jax.data.features import make_sight
 from captioner_jax.data.pipeline import Batch
 from captioner_jax.devices import everywhere, over_images, sums_over_images
 from captioner_jax.generation.consensus import by_consensus, check_comparable
-from captioner_jax.generation.ensemble import Ensemble, Voice
+from captioner_jax.generation.ensemble import Ensemble, Voice, mean_probability
 from captioner_jax.generation.neighbours import Index, index, near
 from captioner_jax.generation.search import Found, beam_search, different, greedy, sample_evenly
-from captioner_jax.generation.writing import Images, halves, image_keys
+from captioner_jax.generation.writing import Images, halves, image_keys, ready
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import Parameters
-from captioner_jax.model.precision import in_precision
 from captioner_jax.text.special import PAD
 from captioner_jax.training.loss import masked_sum, token_losses
 
@@ -55,17 +52,19 @@ def together(
     """Captions are the likeliest that a beam finds or, with `consensus`, the most like so many that are drawn, for each
     image by its number, and as much like those of so many `neighbours`. Nothing else is asked of them.
 
-    Raises UserError for captioners of unlike vocabularies or sizes of image, where captions are too long to be
-    compared, and where there are no photographs to find neighbours among.
+    All is computed in `precision`, as programs that write do it (`writing.ready`). Raises UserError for captioners of
+    unlike vocabularies or sizes of image, where captions are too long to be compared, and where there are no
+    photographs to find neighbours among.
     """
     check_alike(bundles)
-    sights = [make_sight(one.graphdef, one.preprocessing) for one in bundles]
+    graphdefs, parameters = zip(*(ready(one.graphdef, one.parameters, precision) for one in bundles), strict=True)
+    sights = [make_sight(graphdef, one.preprocessing) for graphdef, one in zip(graphdefs, bundles, strict=True)]
     length = min(one.max_length for one in bundles)
     check_comparable(consensus, length)
     photographs = [index(kept) for kept in photographs_of(bundles, neighbours)]
 
     def captioners(known: Known) -> list[Captioner]:
-        return [nnx.merge(one.graphdef, its) for one, its in zip(bundles, known.parameters, strict=True)]
+        return [nnx.merge(graphdef, its) for graphdef, its in zip(graphdefs, known.parameters, strict=True)]
 
     def sight(known: Known, images: Images) -> Seen:
         return [see(its, images) for see, its in zip(sights, known.parameters, strict=True)]
@@ -85,7 +84,7 @@ def together(
             found = different(by_consensus(found, drawn, similar, bundles[0].tokenizer.most_frequent), 1)
         return found
 
-    known = everywhere(Known([in_precision(one.parameters, precision) for one in bundles], photographs))
+    known = everywhere(Known(parameters, photographs))
     return Together(known, sight, sums_over_images(loss_sums, whole=[0]), over_images(write, whole=[0]))
 
 
@@ -100,5 +99,5 @@ def ensemble_loss(
         decoder = captioner.decoder
         return token_losses(decoder.all_logits(decoder.read(inputs, inputs != PAD, captioner.memory(cells))), targets)
 
-    of_each = jnp.stack([losses(one, cells) for one, cells in zip(captioners, seen, strict=True)])
-    return masked_sum(math.log(len(captioners)) - jax.nn.logsumexp(-of_each, axis=0), targets != PAD)
+    log_p = [-losses(one, cells) for one, cells in zip(captioners, seen, strict=True)]
+    return masked_sum(-mean_probability(log_p), targets != PAD)

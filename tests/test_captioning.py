@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -81,6 +83,13 @@ def test_bfloat16_finds_words_as_likely_and_looks_where_float32_does_but_for_rou
     assert not np.array_equal(found.probabilities, expected.probabilities)
     np.testing.assert_allclose(np.log(found.probabilities), np.log(expected.probabilities), atol=0.1)
     np.testing.assert_allclose(found.looks, expected.looks, atol=0.02)
+
+
+def test_a_precision_that_does_not_exist_is_said():
+    """In a process of its own: here annotations are checked first."""
+    ask = "from captioner_jax import Captioner; Captioner.load(precision='bf16')"
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True).stderr
+    assert "UserError: precision 'bf16': there are float32 and bfloat16" in said
 
 
 @pytest.mark.parametrize("asked", [{}, {"beam": 6, "consensus": 8, "neighbours": 3}, {"temperature": 1.0}])

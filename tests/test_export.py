@@ -1,6 +1,8 @@
 """What is exported captions as the captioner does, in a process that has only JAX."""
 
+import itertools
 import json
+import re
 import subprocess
 import sys
 
@@ -13,6 +15,8 @@ from PIL import Image
 from captioner_jax import export, exported_caption
 from captioner_jax.captioning import Captioner
 from captioner_jax.data.images import open_image, to_square
+from captioner_jax.generation.selection import BLOCK
+from captioner_jax.text.tokenizer import train_words
 from tests.data.making import encoded, picture
 from tests.making import untrained
 
@@ -74,8 +78,11 @@ def json_of(folder):
 
 
 def test_the_example_program_captions_as_this_package_does(tmp_path):
+    """Of more words than a block of candidates has."""
     directory = tmp_path / "captioner"
-    untrained(framing="whole").save(directory)
+    tokenizer = train_words([" ".join(map("".join, itertools.product("abcdefghijklmno", repeat=2)))], 1)
+    assert len(tokenizer) > 2 * BLOCK
+    untrained(framing="whole", tokenizer=tokenizer).save(directory)
     files = []
     for name, image in {
         "a.png": picture((200, 30, 30, 90), mode="RGBA"),
@@ -89,7 +96,7 @@ def test_the_example_program_captions_as_this_package_does(tmp_path):
     assert json_of(tmp_path)["framing"] == "whole"
     captioner = Captioner.load(directory)
     expected = [
-        f"{file}: {caption.text} ({caption.log_p:.4f})"
+        (f"{file}: {caption.text}", pytest.approx(caption.log_p, abs=2e-4))
         for file, captions in zip(files, captioner.captions(files, num_captions=2), strict=True)
         for caption in captions
     ]
@@ -98,7 +105,8 @@ def test_the_example_program_captions_as_this_package_does(tmp_path):
     (tmp_path / "no.png").write_bytes(b"no picture")
     program[2:2] = [str(tmp_path / name) for name in ("no.png", "none.png")]
     done = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert done.stdout.splitlines() == expected, done.stderr
+    told = [re.fullmatch(r"(.*) \((-?[\d.]+)\)", line) for line in done.stdout.splitlines()]
+    assert [(line[1], float(line[2])) for line in told] == expected, done.stderr
     assert done.returncode == 1
     assert f"{tmp_path}/no.png: cannot identify image file" in done.stderr
     assert f"{tmp_path}/none.png: No such file or directory\n" in done.stderr

@@ -556,6 +556,7 @@ def refusing(file, number):
         (["photos/a.png", "photos/b c.png", "--attention", "x.png"], "--attention and --explore show one image"),
         (["photos", "--explore", "x.html"], "show one image, and there are more in photos"),
         (["photos/none", "--explore", "x.html"], "no images in photos/none; --recursive looks into"),
+        (["photos/none/empty", "--explore", "x.html"], "no images in photos/none/empty\n"),
         (["photos/a.png", "--explore", "x.html", "--resume", "--output", "x"], "leave out --resume"),
         (["photos/a.png", "--explore", "photos/b c.png"], "b c.png is there already; --force writes it anew"),
         (["photos/a.png", "--output", "x.csv"], "x.csv is named like csv: --format csv writes that"),
@@ -575,7 +576,7 @@ def refusing(file, number):
     ],
 )
 def test_what_cannot_be_meant_is_refused(arguments, message, photos, captioner, capsys):
-    (photos / "none").mkdir()
+    (photos / "none" / "empty").mkdir(parents=True)
     Path("linked").symlink_to(photos / "a.png")
     assert run(*arguments) == 1
     assert message in capsys.readouterr().err

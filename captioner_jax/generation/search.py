@@ -73,6 +73,7 @@ def greedy(ensemble: Ensemble, length: int, constraints: Sequence[Constraint] = 
 def likeliest(log_p: Float[Array, "*B V"]) -> Int[Array, "*B"]:
     """The likeliest word, of several the first: argmax by two reductions of numbers, of which CPUs do many at a time,
     in place of one of pairs."""
+    log_p = jax.lax.optimization_barrier(log_p)  # or each reduction might compute, and round, it for itself
     words = jnp.arange(log_p.shape[-1], dtype=jnp.int32)
     return jnp.where(log_p == log_p.max(-1, keepdims=True), words, words[-1]).min(-1)
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from captioner_jax.generation.constraints import SoFar
 from captioner_jax.text.special import PAD
 
-# Candidates that are looked at together.
+# Candidates of which `top` first looks for the best one alone.
 BLOCK = 100
 
 

@@ -223,7 +223,7 @@ def _known(tokenizer: Tokenizer, text: str, asked: str) -> list[int]:
     """The ids of a text. Raises UserError, which names them, where the captioner does not know its words."""
     ids = tokenizer.encode_all([text])[0]
     if not ids or UNKNOWN in ids:
-        unknown = [word for word in text.split() if UNKNOWN in tokenizer.encode_all([word])[0]] or [text]
+        unknown = dict.fromkeys(tokenizer.unknown(text)) or [text]
         raise UserError(f"{asked}: the captioner's vocabulary does not have {', '.join(map(repr, unknown))}")
     return ids
 

@@ -11,6 +11,7 @@ from flax import nnx
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
+from captioner_jax.config import Precision
 from captioner_jax.data.features import cells_of
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.devices import over_images
@@ -19,7 +20,9 @@ from captioner_jax.generation.neighbours import Index
 from captioner_jax.generation.search import Found, beam_search, greedy
 from captioner_jax.generation.settings import Search
 from captioner_jax.model.captioner import Captioner
+from captioner_jax.model.convolutions import fold_norms
 from captioner_jax.model.names import Parameters
+from captioner_jax.model.precision import in_precision
 
 Images = UInt8[ArrayLike, "B Y X 3"] | Float[ArrayLike, "B y x C"]
 
@@ -36,6 +39,22 @@ class Untrained(NamedTuple):
         return Voice.of(captioner, cells_of(captioner, jnp.asarray(images), self.preprocessing))
 
 
+def ready(
+    graphdef: nnx.GraphDef[Captioner], parameters: Parameters, precision: Precision
+) -> tuple[nnx.GraphDef[Captioner], Parameters]:
+    """A captioner as it writes fastest, made so once in place of at every call: batch norms folded into convolutions;
+    on CPUs the output matrix laid down as products of few rows take it; rounded, where that is asked for.
+
+    Raises ValueError where no such `precision` is.
+    """
+    captioner = nnx.merge(graphdef, parameters)
+    fold_norms(captioner)
+    if jax.default_backend() == "cpu":
+        captioner.decoder.lay_down_output()
+    graphdef, state = nnx.split(captioner)
+    return graphdef, in_precision(nnx.to_pure_dict(state), precision)
+
+
 def make_writer(
     graphdef: nnx.GraphDef[Captioner], preprocessing: Preprocessing, *, length: int, beams: int
 ) -> Callable[[Parameters, Images], Found]:
@@ -50,8 +69,8 @@ def make_writer(
 
 
 def make_asked_writer(captioners: Sequence[Untrained], search: Search) -> Callable[..., Found]:
-    """The same of one or more captioners with a search made by `make_search`, a seed and numbers of the images for what
-    it draws, and each captioner's photographs, if it looks for similar ones."""
+    """The same of one or more captioners with a search made by `make_search`; for what it draws the images' numbers and
+    the `halves` of a seed; and each captioner's photographs, if it looks for similar ones."""
 
     def write(
         parameters: Sequence[Parameters],

@@ -38,7 +38,7 @@ class Cache(NamedTuple):
 class Decoder(Stack):
     """Word embedding, L blocks, and the same embedding as output matrix (Vaswani et al. 2017, section 3.4)."""
 
-    columns: nnx.Param | None = None
+    output_columns: nnx.Param | None = None
     """The output matrix's transpose, where it is laid down for writing."""
 
     def __init__(self, config: ModelConfig, vocabulary: int, *, rngs: nnx.Rngs):
@@ -130,20 +130,20 @@ class Decoder(Stack):
 
     def logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         r"""$$\mathrm{norm}(x)\, E^\top$$ (Vaswani et al. 2017, section 3.4), in float32 for the softmax to come."""
-        if self.columns is not None:
-            return jnp.einsum("btd,dv->btv", self.norm(x), self.columns[...], preferred_element_type=jnp.float32)
+        if self.output_columns is not None:
+            return jnp.einsum("btd,dv->btv", self.norm(x), self.output_columns[...], preferred_element_type=jnp.float32)
         return jnp.einsum("btd,vd->btv", self.norm(x), self.output_matrix(), preferred_element_type=jnp.float32)
 
     def output_matrix(self) -> Float[Array, "V D"]:
         """E: the words' embedding."""
         return jnp.asarray(self.embed.embedding[...])
 
-    def lay_down_columns(self) -> None:
+    def lay_down_output(self) -> None:
         """E^T is kept besides, as products of few rows take it on CPUs; of E as it lies they are up to twice as slow.
 
         For writing alone: what is learned of E does not reach it.
         """
-        self.columns = nnx.Param(jnp.transpose(self.output_matrix()))
+        self.output_columns = nnx.Param(jnp.transpose(self.output_matrix()))
 
     def all_logits(self, x: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """The same of all captions as one long one, for the sake of the gradient by the embedding (`layers.Linear`)."""

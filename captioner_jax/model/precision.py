@@ -3,7 +3,7 @@
 A captioner computes in the type of its matrices. Whatever that is, softmax, normalisation and loss are float32.
 """
 
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,9 @@ from captioner_jax.config import Precision
 
 
 def in_precision(variables: dict[Any, Any], precision: Precision) -> dict[Any, Any]:
-    """As they are kept, or `in_bfloat16`."""
+    """As they are kept, or `in_bfloat16`. Raises ValueError for anything else."""
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision {precision!r}: there are {' and '.join(get_args(Precision))}")
     return in_bfloat16(variables) if precision == "bfloat16" else variables
 
 

@@ -100,6 +100,11 @@ class Tokenizer:
         numbers = collections.defaultdict[str, int](lambda: len(numbers), self.backend.get_vocab())
         return [[numbers[word] for word in _plain(caption)] for caption in captions]
 
+    def unknown(self, text: str) -> list[str]:
+        """Words of a text that are not in the vocabulary."""
+        words = _plain(text) if self.by_words else text.split()
+        return [word for word, ids in zip(words, self.encode_all(words), strict=True) if UNKNOWN in ids]
+
     def encode(self, caption: str, length: int) -> Int[np.ndarray, " U"]:
         """START, the ids, END, then PAD: U = length + 1. A caption too long is cut, and then has no END."""
         return framed(self.encode_all([caption])[0], length)

@@ -11,6 +11,7 @@ from flax import nnx
 from captioner_jax.config import EncoderConfig, ModelConfig
 from captioner_jax.generation.ensemble import alone
 from captioner_jax.generation.search import beam_search, greedy, length_power
+from captioner_jax.model.bert import BertDecoder
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.gpt2 import GPT2Decoder
@@ -103,21 +104,23 @@ def test_cached_decoding_equals_the_full_forward(captioner, images, words):
 
 
 @pytest.mark.parametrize(
-    "decoder",
+    "make",
     [
-        Decoder(CONFIG, V, rngs=nnx.Rngs(0)),
-        GPT2Decoder(dataclasses.replace(CONFIG, decoder="gpt2"), 16, V, rngs=nnx.Rngs(0)),
-        GPT2Decoder(dataclasses.replace(CONFIG, decoder="gpt2", tied=False), 16, V, rngs=nnx.Rngs(0)),
+        lambda rngs: Decoder(CONFIG, V, rngs=rngs),
+        lambda rngs: GPT2Decoder(CONFIG, 16, V, rngs=rngs),
+        lambda rngs: GPT2Decoder(dataclasses.replace(CONFIG, tied=False), 16, V, rngs=rngs),
+        lambda rngs: BertDecoder(CONFIG, 16, V, rngs=rngs),
     ],
-    ids=["plain", "published", "untied"],
+    ids=["plain", "gpt2", "untied", "bert"],
 )
-def test_words_are_as_likely_by_columns_that_are_laid_down(decoder, words):
+def test_words_are_as_likely_by_an_output_matrix_that_is_laid_down(make, words):
+    decoder = make(nnx.Rngs(0))
     memory = decoder.project(jax.random.normal(jax.random.key(3), (3, 4, 16)))
     expected = decoder(words, jnp.ones_like(words, bool), memory)
-    decoder.lay_down_columns()
+    decoder.lay_down_output()
     found = decoder(words, jnp.ones_like(words, bool), memory)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-    decoder.columns[...] += 1
+    decoder.output_columns[...] += 1
     assert not np.allclose(decoder(words, jnp.ones_like(words, bool), memory), expected)
 
 
