@@ -126,8 +126,8 @@ def load(directory: Path) -> Bundle:
             raise UserError(f"{directory} is of format {card['format']}, later than this program knows: update it")
         if not {WEIGHTS, TOKENIZER} <= card["sha256"].keys():
             raise UserError(f"{directory} is damaged: {CARD} has no checksums of its files")
-        for name in card["sha256"].keys() - {WEIGHTS, TOKENIZER, PHOTOGRAPHS}:
-            raise UserError(f"{directory} is damaged: {CARD} names {name}, which is none of a captioner's files")
+        if others := card["sha256"].keys() - {WEIGHTS, TOKENIZER, PHOTOGRAPHS}:
+            raise UserError(f"{directory} is damaged: {CARD} names {min(others)}, which is none of a captioner's files")
         with ThreadPoolExecutor(1) as beside:  # while other libraries do that, Python makes out the model
             reading = beside.submit(_arrays, directory, card["sha256"])
             model = pydantic.TypeAdapter(ModelConfig).validate_json(json.dumps(card["model"]))

@@ -43,7 +43,8 @@ def encoding(task: Task) -> Callable[[], object]:
 
 def decoding(task: Task) -> Callable[[], object]:
     decoder = Decoder(MODEL, VOCABULARY, rngs=nnx.Rngs(0))
-    decoder.lay_down_output()
+    if jax.default_backend() == "cpu":  # as `captioner_jax.generation.writing.ready` does
+        decoder.lay_down_output()
     graphdef, parameters = split(decoder)
     memory = jax.random.normal(jax.random.key(1), (task.images, CELLS, WIDTH), PRECISION)
     whole = [at_least(TOKENS)]
