@@ -29,7 +29,7 @@ from captioner_jax.config import Config, Resumption, from_command_line
 from captioner_jax.data.features import load_features, make_eye
 from captioner_jax.data.load import load
 from captioner_jax.data.pictures import training_pictures
-from captioner_jax.data.pipeline import check_batches, check_captions, training_batches
+from captioner_jax.data.pipeline import check_batches, check_captions, check_words, training_batches
 from captioner_jax.data.source import DataSet, Source
 from captioner_jax.data.told import Told
 from captioner_jax.data.views import Views
@@ -38,6 +38,7 @@ from captioner_jax.files import write_whole
 from captioner_jax.planning.report import plan
 from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.pretrained.files import locate
+from captioner_jax.text.special import SPECIAL_TOKENS
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training import hosts, storage
 from captioner_jax.training.agreement import agree_on_data, agree_on_settings
@@ -58,6 +59,8 @@ from captioner_jax.training.teacher import Teacher, make_teacher, teach
 from captioner_jax.training.trace import Trace
 
 CONFIGS = Path(__file__).parent / "configs"
+# Of a vocabulary that goes with its captions far fewer are.
+MANY_UNKNOWN = 0.2
 
 
 @for_people
@@ -99,6 +102,7 @@ def run(config: Config, resumption: Resumption) -> int:
     mark = mark_of(captions, tokenizer)
     agree_on_data(mark)
     check_batches(data.train, config.data, config.train)
+    check_words(told)
     check_captions(data.validation | data.test)
     check_best(data.validation["validation"], config.evaluation)
     beginning = begin(config, len(tokenizer), start)
@@ -106,7 +110,7 @@ def run(config: Config, resumption: Resumption) -> int:
     with alone(config.folder) if hosts.is_first() else contextlib.nullcontext():
         with Checkpoints(config) as checkpoints:
             checkpoints.check_data(mark, may_differ=resumption.allow_changes)
-            introduce(config, data, told, beginning.encoder, teacher, placement)
+            introduce(config, data, told, tokenizer, beginning.encoder, teacher, placement)
             with hosts.first_alone("features"):
                 views = features(config, data, beginning)
                 taught = None if teacher is None else teach(config, data.train, teacher)
@@ -246,7 +250,13 @@ def features(config: Config, data: DataSet, beginning: Beginning) -> Mapping[str
 
 
 def introduce(
-    config: Config, data: DataSet, told: Told, encoder: str, teacher: Teacher | None, placement: Placement
+    config: Config,
+    data: DataSet,
+    told: Told,
+    tokenizer: Tokenizer,
+    encoder: str,
+    teacher: Teacher | None,
+    placement: Placement,
 ) -> None:
     """Says what is about to be trained, on what, and what it must beat."""
     if data.problems and hosts.is_first():
@@ -257,6 +267,7 @@ def introduce(
     splits = {"train": data.train} | data.validation | data.test
     print(data.about)
     print("images: " + ", ".join(f"{len(source)} {name}" for name, source in splits.items()))
+    print(vocabulary(told, data.validation["validation"], tokenizer, config.data.max_length))
     print(f"encoder: {encoder}")
     if teacher is not None:
         print(f"its teacher: {teacher.about}")
@@ -264,6 +275,19 @@ def introduce(
     print("entropy of the training captions, in nats a token:")
     print(f"  {known.unigram:.3f} by unigrams, {known.bigram:.3f} by bigrams; a captioner worth having needs fewer")
     print(f"run: {config.folder}, on {jax.devices()[0].device_kind}: {placement.about}", flush=True)
+
+
+def vocabulary(told: Told, validation: Source, tokenizer: Tokenizer, length: int) -> str:
+    """How much of the captions it holds, and what may help where that is little."""
+    unknown = Told.of(list(validation.captions()), tokenizer).unknown
+    shares = [f"{len(tokenizer) - len(SPECIAL_TOKENS):,} {'words' if tokenizer.by_words else 'pieces of words'}"]
+    shares += [f"{told.unknown:.1%} of the words of training captions and {unknown:.1%} of validation's are unknown"]
+    shares += [f"{told.cut(length):.1%} of training captions are cut at {length} tokens (data.max_length)"]
+    hint = (
+        "\n  unknown words are never written: a lower --data.min-count keeps more, and --data.tokenizer bpe takes any "
+        "language"
+    )
+    return f"vocabulary: {'; '.join(shares)}{hint * (max(told.unknown, unknown) > MANY_UNKNOWN)}"
 
 
 def examine(config: Config, data: DataSet) -> None:
@@ -278,8 +302,9 @@ def examine(config: Config, data: DataSet) -> None:
         {name: captioner.training[name] for name in ("start", "teacher") if name in captioner.training},
     )
     scores = examiner.score(data.test, captioner.parameters, None)
-    print("the best captioner on validation images, on images never seen:")
-    show(scores, config.evaluation.examples)
+    if scores:
+        print("the best captioner on validation images, on images never seen:")
+        show(scores, config.evaluation.examples)
     examiner.keep(captioner.parameters, captioner.scores | values(scores), captioner.training["step"])
     write_whole(config.folder / "scores.json", json.dumps(values(scores), indent=2) + "\n")
     if storage.is_elsewhere(config):

@@ -235,6 +235,8 @@ def _card(directory: Path) -> dict[str, Any]:
         return json.loads((directory / CARD).read_text(encoding="utf-8"))
     except OSError as error:
         hint = f". {_how_to_convert(directory)}" if (directory / "config.json").is_file() else ""
+        if (directory / "captioner" / CARD).is_file():
+            hint = f". That of this run is {directory / 'captioner'}"
         raise UserError(f"{directory} is no captioner: {CARD}: {error.strerror or error}{hint}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{directory / CARD} is damaged: {error}") from error

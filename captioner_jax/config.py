@@ -1,6 +1,7 @@
 """Every setting of a training run, each default once. TOML files and command-line overrides become these."""
 
 import dataclasses
+import datetime
 import difflib
 import json
 import os
@@ -393,7 +394,7 @@ class Config:
 def from_toml(path: str | os.PathLike[str]) -> Config:
     """The configuration in a TOML file. Raises UserError where it cannot be read, naming each mistake."""
     try:
-        settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        settings = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -409,11 +410,19 @@ def from_dict(settings: dict[str, Any], where: str) -> Config:
 def validated(kind: type[Settings], settings: dict[str, Any], where: str) -> Settings:
     """A dataclass of settings from nested ones. Raises UserError naming each mistake, `where` it stands."""
     try:
-        return pydantic.TypeAdapter(kind).validate_json(json.dumps(settings), strict=True)
+        as_json = json.dumps(settings, default=_date)
+        return pydantic.TypeAdapter(kind).validate_json(as_json, strict=True)
     except pydantic.ValidationError as error:
         raise UserError("\n".join(f"{where}: {_mistake(e, kind)}" for e in error.errors())) from None
-    except TypeError as error:  # TOML knows dates, which no setting is
+    except TypeError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+def _date(value: Any) -> str:
+    """A date, which TOML knows and no setting is, as it was written. Raises TypeError for anything else."""
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    raise TypeError(f"{value!r} is no setting, of type {type(value).__name__}")
 
 
 def checked(options: Settings) -> Settings:

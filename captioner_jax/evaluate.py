@@ -24,6 +24,7 @@ from captioner_jax.asked import of_captioner
 from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import DataConfig, NotNegative, Positive, Precision
+from captioner_jax.data.caption_files import split_name
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions
 from captioner_jax.data.source import DataSet, Source
@@ -88,6 +89,7 @@ def main(arguments: list[str]) -> int:
 
 def evaluate(captioner: Bundle, options: Evaluate) -> None:
     """Writes captions.json, references.json and scores.json, and prints the table."""
+    options = dataclasses.replace(options, split=split_name(options.split) or options.split)
     folder, searched = _output(options), _searched(options)
     if options.data.features is not None:
         raise UserError("data.features: captions are scored of the images themselves: leave it out")

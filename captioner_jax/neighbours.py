@@ -77,7 +77,6 @@ def look(captioner: Bundle, train: Source, config: DataConfig, batch_size: int) 
     config = dataclasses.replace(
         config, image_size=how.image_size, framing=how.framing, max_length=captioner.max_length
     )
-    all_of_them = max(map(len, train.captions()))
     see, parameters = make_sight(captioner.graphdef, captioner.preprocessing), everywhere(captioner.parameters)
     batch_size = even_rows(batch_size)
     seen, captions = [], []
@@ -87,7 +86,6 @@ def look(captioner: Bundle, train: Source, config: DataConfig, batch_size: int) 
         captioner.tokenizer,
         batch_size=batch_size,
         views=_views(captioner, train, config),
-        captions=all_of_them,
     )
     total = -(-len(train) // batch_size)
     for _, batch in tqdm.tqdm(batches, "looking", total, unit="batch", leave=False, disable=None):

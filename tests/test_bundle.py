@@ -210,6 +210,13 @@ def test_what_is_no_captioner_is_refused(tmp_path):
         bundle.load(tmp_path)
 
 
+def test_a_run_is_told_where_its_captioner_is(tmp_path):
+    untrained().save(tmp_path / "captioner")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=rf"No such file or directory\. That of this run is {tmp_path}/captioner$"):
+        bundle.load(tmp_path)
+
+
 @pytest.mark.parametrize("name", [WEIGHTS, TOKENIZER])
 def test_a_card_without_a_checksum_of_each_is_refused(tmp_path, name):
     untrained().save(tmp_path / "captioner")

@@ -68,6 +68,19 @@ def test_a_file_that_is_none(tmp_path):
         from_toml(tmp_path / "bad.toml")
 
 
+def test_a_file_as_windows_writes_it(tmp_path):
+    (tmp_path / "marked.toml").write_text('name = "marked"\r\n', encoding="utf-8-sig", newline="")
+    assert from_toml(tmp_path / "marked.toml").name == "marked"
+
+
+def test_a_date_is_a_text_and_no_number(tmp_path):
+    (tmp_path / "dated.toml").write_text("name = 2026-12-01\n")
+    assert from_toml(tmp_path / "dated.toml").name == "2026-12-01"
+    (tmp_path / "dated.toml").write_text("train.steps = 2026-12-01\n")
+    with pytest.raises(UserError, match=r"dated\.toml: train\.steps = '2026-12-01'"):
+        from_toml(tmp_path / "dated.toml")
+
+
 def test_help_documents_every_setting(capsys):
     with pytest.raises(SystemExit):
         from_command_line(["--help"])

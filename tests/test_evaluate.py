@@ -79,6 +79,12 @@ def test_what_would_not_be_done_is_refused_and_leaves_nothing(arguments, message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["captioner", "photographs"]
 
 
+def test_a_split_may_be_called_as_people_call_it(asked, tmp_path, capsys):
+    assert evaluate.main([*asked, "--beam", "1", "--split", "val"]) == 0
+    assert "split:folder/validation|" in capsys.readouterr().out
+    assert (tmp_path / "validation" / "scores.json").exists()
+
+
 def test_the_captioner_is_told_first(asked, capsys):
     assert evaluate.main(["--beam", "2", *asked]) == 1
     assert "name a captioner before all options" in capsys.readouterr().err

@@ -13,11 +13,21 @@ from captioner_jax.data.source import Problem
 from captioner_jax.errors import UserError
 
 SPLITS = ("train", "validation", "test")
+NEEDED = ("train", "validation")
+"""Without images for a test there are no scores of what was never seen, but a captioner."""
 RESTVAL = "restval"
 """Images of COCO's val2014 that Karpathy lets one train on: kept apart, so that training on them is a choice."""
-_OTHER_NAMES = {"val": "validation", "dev": "validation", "valid": "validation"}
-# How the columns of a table are called: here, and in Kaggle's copies of Flickr8k and Flickr30k.
-_COLUMNS = {"image_name": "image", "comment": "caption", "comment_number": "number"}
+_OTHER_NAMES = {
+    **{"training": "train", "testing": "test"},
+    **dict.fromkeys(("val", "dev", "valid"), "validation"),
+}
+# How columns are called: here, in Kaggle's copies of Flickr8k and Flickr30k, and in Hugging Face's folders of images.
+_COLUMNS = {
+    **{"image_name": "image", "comment": "caption", "comment_number": "number"},
+    **{"file_name": "image", "text": "caption"},
+}
+# Between columns, besides commas.
+_SEPARATORS = "|\t;"
 
 
 class Line(NamedTuple):
@@ -46,40 +56,44 @@ class Captions(NamedTuple):
 def read_captions(path: Path) -> Captions:
     """The captions in a file of a kind told by its ending and its first words.
 
-    .csv with a header that has `image` and `caption`; .jsonl with an object of these two a line; both may also have
-    `split`: train, validation (val, dev), test or restval. .json of COCO captions or by Karpathy. .txt or .token with
-    `image#number<TAB>caption` a line. Kaggle's .txt that is a CSV, and its .csv of columns between pipes. UTF-8, or
-    UTF-16 that says so.
+    .csv or .tsv with a header that has `image` and `caption` (or `file_name` and `text`), between commas, semicolons or
+    tabs; .jsonl with an object of these two a line; both may also have `split`: train, validation (val, dev), test or
+    restval. .json of COCO captions or by Karpathy. .txt or .token with `image#number<TAB>caption` a line. Kaggle's .txt
+    that is a CSV, and its .csv of columns between pipes. UTF-8, or UTF-16 that says so.
 
     Lines that cannot be used are named in `problems` and left out. Raises UserError where the file cannot be read at
     all, or holds no caption.
     """
-    readers = {".csv": _table, ".jsonl": _json_lines, ".json": _json, ".txt": _txt, ".token": _tokens}
+    readers = {".csv": _table, ".tsv": _table, ".jsonl": _json_lines, ".json": _json, ".txt": _txt, ".token": _tokens}
     if path.suffix.lower() not in readers:
         raise UserError(
             f"{path}: captions come in {', '.join(readers)}, not in {path.suffix or 'a file without ending'}"
         )
-    captions = _gather(readers[path.suffix.lower()](_text(path), path.name))
+    captions = gather(readers[path.suffix.lower()](text_of(path), path.name))
     if not captions.by_image:
         raise UserError("\n".join([f"{path} holds no captions", *captions.problems[:5]]))
     return captions
 
 
-def _text(path: Path) -> str:
-    """A file's text. Bytes that are no UTF-8 become lone surrogates, by which `_gather` knows their lines."""
+def text_of(path: Path) -> str:
+    """A file's text. Bytes that are no UTF-8 become lone surrogates, by which `gather` knows their lines.
+
+    A carriage return ends lines where nothing else does. Raises UserError where the file cannot be read.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
-    if not content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-8-sig", "surrogateescape")
     try:
-        return content.decode("utf-16")
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = content.decode("utf-16") if is_utf16 else content.decode("utf-8-sig", "surrogateescape")
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not the UTF-16 text that it begins as (byte {error.start})") from error
+    return text if "\n" in text else text.replace("\r", "\n")
 
 
-def _gather(lines: Iterable[Line | Problem]) -> Captions:
+def gather(lines: Iterable[Line | Problem]) -> Captions:
+    """Those of the lines that can be used, by image."""
     captions = Captions({}, {}, [])
     ids: set[str] = set()
     for line in lines:
@@ -136,8 +150,17 @@ def split_name(name: Any) -> str | None:
 
 def _columns(line: str) -> dict[str, int]:
     """The places of the columns that a header names."""
-    names = [name.strip().strip('"').lower() for name in line.split("|" if "|" in line else ",")]
-    return {_COLUMNS.get(name, name): place for place, name in enumerate(names)}
+    names = [name.strip().strip('"').lower() for name in line.split(_separator(line))]
+    return _known_as({name: place for place, name in enumerate(names)})
+
+
+def _known_as(columns: dict[str, Any]) -> dict[str, Any]:
+    """By the names that columns have here; another name counts where a row does not have the name itself."""
+    return {known: columns[name] for name, known in _COLUMNS.items() if name in columns} | columns
+
+
+def _separator(header: str) -> str:
+    return next((mark for mark in _SEPARATORS if mark in header), ",")
 
 
 def _txt(text: str, file: str) -> Iterator[Line | Problem]:
@@ -154,16 +177,19 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
             f"{file}: the first line must name the columns; missing: {', '.join(sorted(missing))}; "
             f"it is {header.strip()[:80]!r}"
         )
-    rows = _between_pipes(text, len(columns)) if "|" in header else _between_commas(text)
+    mark = _separator(header)
+    width = header.count(mark) + 1
+    rows = _between_pipes(text, width) if mark == "|" else _separated(text, mark)
     next(rows)
     for number, row in rows:
         where = f"{file} line {number}"
         if isinstance(row, str):
             yield Problem(where, "not CSV", row)
-        elif len(row) < len(columns):
+        elif len(row) < width:
             yield Problem(where, "fewer columns than the header")
-        elif len(row) > len(columns):
-            quotes = "a caption with commas needs quotes around it, and no space before them"
+        elif len(row) > width:
+            name = {"\t": "tabs", ";": "semicolons"}.get(mark, "commas")
+            quotes = f"a caption with {name} needs quotes around it, and no space before them"
             yield Problem(where, f"more columns than the header; {quotes}")
         else:
             found = {name: row[place].strip() for name, place in columns.items()}
@@ -171,9 +197,10 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
             yield Line(where, found["image"], found["caption"], split_name(found.get("split")), id)
 
 
-def _between_commas(text: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Rows of a CSV file with the number of their first line; or, of a row that is none, what is wrong with it."""
-    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _separated(text: str, mark: str) -> Iterator[tuple[int, list[str] | str]]:
+    """Rows of a file of columns between such marks with the number of their first line; or, of a row that is none, what
+    is wrong with it."""
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     while True:
         first = rows.line_num + 1
         try:
@@ -205,7 +232,8 @@ def _json_lines(text: str, file: str) -> Iterator[Line | Problem]:
         except (ValueError, RecursionError) as error:
             yield Problem(where, "not JSON", str(error))
             continue
-        if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in ("image", "caption")):
+        row = _known_as(row) if isinstance(row, dict) else {}
+        if not all(isinstance(row.get(key), str) for key in ("image", "caption")):
             yield Problem(where, 'wanted an object with the texts "image" and "caption"')
         else:
             yield Line(where, row["image"], row["caption"], split_name(row.get("split")))
@@ -231,6 +259,7 @@ def _json(text: str, file: str) -> Iterator[Line | Problem]:
 
 def _coco(images: list[Any], annotations: list[Any], file: str) -> Iterator[Line | Problem]:
     names: dict[Any, str] = {}
+    split_of: dict[Any, str | None] = {}
     doubtful: set[Any] = set()
     told = Counter(row["image_id"] for row in annotations if _has(row, "image_id", int | str))
     for number, image in enumerate(images):
@@ -239,6 +268,7 @@ def _coco(images: list[Any], annotations: list[Any], file: str) -> Iterator[Line
             yield Problem(where, 'wanted an object with "id" and the text "file_name"')
             continue
         id, name = image["id"], image["file_name"]
+        split_of[id] = split_name(image.get("split"))
         if names.setdefault(id, name) != name:
             doubtful.add(id)
             which = f"{id}: {names[id]}, {name}; {told[id]} captions"
@@ -251,7 +281,7 @@ def _coco(images: list[Any], annotations: list[Any], file: str) -> Iterator[Line
             yield Problem(where, "no image has this id", str(row["image_id"]))
         elif row["image_id"] not in doubtful:
             id = None if row.get("id") is None else str(row["id"])
-            yield Line(where, names[row["image_id"]], row["caption"], id=id)
+            yield Line(where, names[row["image_id"]], row["caption"], split_of[row["image_id"]], id)
 
 
 def _karpathy(images: list[Any], file: str) -> Iterator[Line | Problem]:

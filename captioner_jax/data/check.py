@@ -18,6 +18,7 @@ import tqdm
 from PIL import ExifTags, Image
 
 from captioner_jax.config import DataConfig
+from captioner_jax.data import folder
 from captioner_jax.data.flickr_files import KINDS
 from captioner_jax.data.image_files import DamageError, folders, members
 from captioner_jax.data.images import ImageError, open_image
@@ -86,7 +87,7 @@ def check(config: DataConfig, workers: int) -> Findings:
         rows=[_row(split, source) for split, source in data.splits.items()],
         kinds=kinds,
         unusable=unusable,
-        remarkable=[*_same_images(split_of.values()), *_same_captions(data)],
+        remarkable=[*_same_images(split_of.values()), *_same_captions(data), *_without_captions(config)],
     )
 
 
@@ -188,6 +189,11 @@ def _same_captions(data: DataSet) -> Iterator[Problem]:
             for caption, times in Counter(captions).items():
                 if times > 1:
                     yield Problem(source[i].name, "a caption that its image has more than once", caption)
+
+
+def _without_captions(config: DataConfig) -> Iterator[Problem]:
+    if config.source == "folder":
+        yield from (Problem(name, "an image that nothing is said of") for name in folder.without_captions(config))
 
 
 def table(findings: Findings) -> str:

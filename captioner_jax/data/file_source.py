@@ -1,9 +1,9 @@
 """Images in files and their captions as a data set."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from captioner_jax.data.image_files import ImageFiles
+from captioner_jax.data.image_files import Folder, ImageFiles, Tar
 from captioner_jax.data.source import DataSet, Example, Problem, Source
 from captioner_jax.data.splits import Splits
 from captioner_jax.errors import UserError
@@ -50,11 +50,22 @@ def found(captions: dict[str, list[str]], images: ImageFiles, where: Path, probl
             problems.append(Problem(name, "no such image"))
     if not names:
         such = next(iter(captions))
-        raise UserError(
-            f"none of the {len(captions):,} captioned images, such as {such}, is in {where}: --data.images (check: "
-            "--images) names their folder or .tar, relative to the path"
+        like = _like(such, images)
+        hint = (
+            f"though {like} is: names are to be spelt alike, with the path from there, ending and capitals"
+            if like
+            else "--data.images (check: --images) names their folder or .tar, relative to the path"
         )
+        raise UserError(f"none of the {len(captions):,} captioned images, such as {such}, is in {where}: {hint}")
     return names
+
+
+def _like(name: str, images: ImageFiles) -> str | None:
+    """An image that is there, of the same name but for its folder, its ending and capitals."""
+    if not isinstance(images, Folder | Tar):
+        return None
+    stem = PurePosixPath(name).stem.casefold()
+    return next((other for other in images.others(()) if PurePosixPath(other).stem.casefold() == stem), None)
 
 
 def data_set(
@@ -67,9 +78,10 @@ def data_set(
     problems: list[Problem],
     kind: type[FileSource] = FileSource,
 ) -> DataSet:
-    """The three splits of images in files. Raises UserError where one is empty."""
+    """The splits of images in files. Raises UserError where there is nothing to train on, or to validate by."""
     sources = {split: kind(images, splits[split], captions) for split in splits}
-    for split, source in sources.items():
-        if not source:
-            raise UserError(f"{where}: the {split} split is empty, of {sum(map(len, splits.values())):,} images in all")
+    for split in ("train", "validation"):
+        if not sources[split]:
+            empty = f"{where}: the {split} split is empty, of {sum(map(len, splits.values())):,} images in all"
+            raise UserError("\n".join([empty, *problems[:5]]))
     return DataSet.of(sources, f"{about} ({len(sources['train']):,} images)", problems)

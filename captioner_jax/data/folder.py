@@ -1,18 +1,20 @@
-"""Your own pictures: images in a folder or tar, a captions file, and splits from files or by a seeded share."""
+"""Your own pictures: images in a folder or tar; a captions file, or text files beside the images; and splits from files
+or by a seeded share."""
 
 from pathlib import Path
 
 from captioner_jax.config import DataConfig
-from captioner_jax.data import splits
-from captioner_jax.data.caption_files import SPLITS, Captions, read_captions
+from captioner_jax.data import sidecars, splits
+from captioner_jax.data.caption_files import NEEDED, SPLITS, Captions, read_captions
 from captioner_jax.data.file_source import data_set, folder_of, found
-from captioner_jax.data.image_files import open_images
+from captioner_jax.data.image_files import Folder, Tar, open_images
 from captioner_jax.data.source import DataSet, Problem
 from captioner_jax.errors import UserError
 
 # Looked for where no captions file is named.
 USUAL_FILES = (
-    *("captions.csv", "captions.jsonl", "captions.json", "captions.txt", "results.csv"),
+    *("captions.csv", "captions.tsv", "captions.jsonl", "captions.json", "captions.txt", "results.csv"),
+    *("metadata.csv", "metadata.jsonl"),
     *("Flickr8k.token.txt", "results_20130124.token"),
 )
 
@@ -20,26 +22,35 @@ USUAL_FILES = (
 def load(config: DataConfig) -> DataSet:
     """The data set that lies in `config.path`. Raises UserError where it is not to be used."""
     root = folder_of(config.path)
-    file = _captions_file(root, config.captions)
-    captions = read_captions(file)
     images = open_images(root / config.images)
+    where, captions = _captions(root, images, config.captions)
     problems = list(captions.problems)
     names = found(captions.by_image, images, root / config.images, problems)
     how, divided = _divided(names, captions, config, problems)
-    about = f"images in {root / config.images}, captions in {file.name}, {how}; training on train"
+    about = f"images in {root / config.images}, captions {where}, {how}; training on train"
     return data_set(images, captions.by_image, divided, about=about, where=root, problems=problems)
 
 
-def _captions_file(root: Path, name: str | None) -> Path:
-    if name is not None:
-        return root / name
+def without_captions(config: DataConfig) -> list[str]:
+    """Images that are there and that nothing is said of. Raises as `load` does."""
+    root = folder_of(config.path)
+    images = open_images(root / config.images)
+    return [*images.others(_captions(root, images, config.captions)[1].by_image)]
+
+
+def _captions(root: Path, images: Folder | Tar, name: str | None) -> tuple[str, Captions]:
+    """Where they are, in words, and which."""
     usual = [root / name for name in USUAL_FILES if (root / name).is_file()]
-    if len(usual) != 1:
-        what = "several captions files" if usual else "no captions file of a usual name"
+    if name is None and not usual and isinstance(images, Folder) and sidecars.are_there(images):
+        return "in text files beside them", sidecars.read_sidecars(images)
+    if name is None and len(usual) != 1:
+        none = "no captions file of a usual name, and no text files beside images"
+        what = "several captions files" if usual else none
         raise UserError(
             f"{root} has {what}: say which with --data.captions (check: --captions; known: {', '.join(USUAL_FILES)})"
         )
-    return usual[0]
+    file = usual[0] if name is None else root / name
+    return f"in {file.name}", read_captions(file)
 
 
 def _divided(
@@ -51,13 +62,12 @@ def _divided(
         return "splits in files", splits.listed(names, _lists(config.path or ".", files), problems)
     if captions.splits:
         return "which tells the splits", splits.told(names, captions.splits, config.restval, problems)
-    each = round(config.held_out * len(names))
+    each = splits.share(config.held_out, len(names), problems)
     return f"{each:,} images drawn for validation and for test", splits.drawn(names, each)
 
 
 def _lists(root: str, files: dict[str, str | None]) -> dict[str, Path]:
-    lists = {split: Path(root) / file for split, file in files.items() if file is not None}
-    for split in SPLITS:
-        if split not in lists:
-            raise UserError(f"data.splits.{split} is missing: name a file for each of {', '.join(SPLITS)}")
-    return lists
+    for split in NEEDED:
+        if files[split] is None:
+            raise UserError(f"data.splits.{split} is missing: name a file each for {' and '.join(NEEDED)}")
+    return {split: Path(root) / file for split, file in files.items() if file is not None}

@@ -1,13 +1,18 @@
 """Where encoded images lie: a folder, or a .tar that is read in place."""
 
+import contextlib
 import os
 import posixpath
 import tarfile
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from captioner_jax.errors import UserError
+
+# Of the names of images that are looked for, in shards and beside captions.
+ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "img")
 
 
 @runtime_checkable
@@ -20,21 +25,36 @@ class ImageFiles(Protocol):
 
 
 class Folder:
-    """The files below a folder, by their path from it."""
+    """The files below a folder, by their path from it; or by a whole path, by one as Windows writes it, or in another
+    form of Unicode."""
 
     def __init__(self, path: Path):
         self.path = path
 
     def __contains__(self, name: str) -> bool:
-        inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-        try:
-            return inside and (self.path / name).is_file()
-        except OSError:  # a name too long for any file
-            return False
+        return self._file(name) is not None
 
     def read(self, name: str) -> bytes:
         """Raises OSError where the file cannot be read."""
-        return (self.path / name).read_bytes()
+        return (self._file(name) or self.path / name).read_bytes()
+
+    def others(self, named: Iterable[str]) -> Iterator[str]:
+        """Images that are there and are none of those named, folder by folder."""
+        taken = {file for name in named if (file := self._file(name)) is not None}
+        for folder, below, files in os.walk(self.path):
+            below.sort()
+            here = (Path(folder, name) for name in sorted(files) if _is_picture(name))
+            yield from (file.relative_to(self.path).as_posix() for file in here if file not in taken)
+
+    def _file(self, name: str) -> Path | None:
+        """The file that is meant, where there is one within the folder."""
+        for spelt in _spellings(name):
+            file = self.path / spelt
+            with contextlib.suppress(OSError, ValueError):  # a name that no file can have
+                inside = ".." not in Path(spelt).parts and file.absolute().is_relative_to(self.path.absolute())
+                if inside and file.is_file():
+                    return self.path / file.absolute().relative_to(self.path.absolute())
+        return None
 
 
 class Member(NamedTuple):
@@ -107,13 +127,32 @@ class Tar:
         """Raises OSError where the archive cannot be read."""
         return read_member(self.path, *self.places[name])
 
+    def others(self, named: Iterable[str]) -> Iterator[str]:
+        """Images that are there and are none of those named, in the order of the archive."""
+        taken = {self.places[name] for name in named if name in self.places}
+        for name, place in self.places.items():
+            if place not in taken and _is_picture(name):
+                taken.add(place)  # which has its bare name, too
+                yield name
+
+
+def _is_picture(name: str) -> bool:
+    return name.rpartition(".")[2].lower() in ENDINGS
+
+
+def _spellings(name: str) -> list[str]:
+    """As it stands; with the folders of Windows; letters and their accents together, or apart."""
+    slashes = name.replace("\\", "/")
+    forms = [unicodedata.normalize(form, slashes) for form in ("NFC", "NFD")]
+    return list(dict.fromkeys([name, slashes, *forms]))
+
 
 def folders(root: Path) -> list[Path]:
     """Those in a folder that may be read, by name."""
     return sorted(path for path in root.iterdir() if path.is_dir() and os.access(path, os.R_OK | os.X_OK))
 
 
-def open_images(path: Path) -> ImageFiles:
+def open_images(path: Path) -> Folder | Tar:
     """The images in a folder or tar. Raises UserError where there is neither."""
     if path.is_dir():
         return Folder(path)

@@ -1,5 +1,6 @@
 """From examples to batches of arrays, with Grain: deterministic by seed, and the same from any step on."""
 
+import itertools
 import logging
 import multiprocessing
 import os
@@ -105,8 +106,8 @@ class ToBatch:
         tell_of(self.source[image].name, error, self.config)
 
 
-class FirstCaptions:
-    """An example becomes a row of an evaluation batch: its first G captions, its image as `sample.py` sees it."""
+class AllCaptions:
+    """An example becomes a row of an evaluation batch: its up to G captions, its image as `sample.py` sees it."""
 
     def __init__(self, views: Views, config: DataConfig, tokenizer: Tokenizer, captions: int):
         self.views = views
@@ -117,7 +118,7 @@ class FirstCaptions:
     def __call__(self, i: int, example: Example) -> Batch:
         """Raises ImageError for an image of no use."""
         row, view = unusable(self.views, self.captions, self.config.max_length), self.views.evaluation(i, example)
-        for number, caption in enumerate(example.captions[: self.captions]):
+        for number, caption in enumerate(example.captions):
             row.tokens[number] = self.tokenizer.encode(caption, self.config.max_length)
         return Batch(view, row.tokens, np.asarray(True), np.asarray(i, np.int32))
 
@@ -156,6 +157,15 @@ def check_captions(splits: Mapping[str, Source]) -> None:
             raise UserError(f"{source[bare].name} ({split}) has no captions: leave it out, or write one")
 
 
+def check_words(told: Told) -> None:
+    """Raises UserError where the vocabulary has no word of the training captions."""
+    if told.unknown == 1:
+        raise UserError(
+            "the vocabulary has no word of the training captions: lower data.min_count, or take data.tokenizer bpe; if "
+            "train.start names a captioner, it writes other words"
+        )
+
+
 def training_batches(
     source: Source,
     told: Told,
@@ -190,18 +200,17 @@ def evaluation_batches(
     batch_size: int,
     images: int | None = None,
     views: Views | None = None,
-    captions: int | None = None,
 ) -> Iterator[tuple[list[Example], Batch]]:
-    """The first `images` of a split (or all) in order, each with its first `captions`; None: as many as the first has.
+    """The first `images` of a split (or all) in order, each with all its captions, which are filled up to the most.
 
     Images are as `views` shows them; without it, pixels. With each batch come its examples, as many as it has rows that
     are not filling. The next one is read while a batch is in use. Raises UserError where an image has no captions, and
     for a damaged one where the configuration says to stop.
     """
     count = len(source) if images is None else min(images, len(source))
-    captions = len(source[0].captions) if captions is None else captions
+    captions = max(map(len, itertools.islice(source.captions(), count)), default=0)
     views = views or Pixels(config)
-    row = FirstCaptions(views, config, tokenizer, captions)
+    row = AllCaptions(views, config, tokenizer, captions)
     filling = unusable(views, captions, config.max_length)
 
     def read(i: int) -> tuple[Example, Batch | ImageError]:

@@ -10,14 +10,13 @@ import tqdm
 
 from captioner_jax.config import DataConfig
 from captioner_jax.data import splits
-from captioner_jax.data.caption_files import SPLITS, is_text, split_name
+from captioner_jax.data.caption_files import NEEDED, is_text, split_name
 from captioner_jax.data.file_source import FileSource, data_set, folder_of
-from captioner_jax.data.image_files import DamageError, Member, members, read_member
+from captioner_jax.data.image_files import ENDINGS, DamageError, Member, members, read_member
 from captioner_jax.data.remembered import remembered
 from captioner_jax.data.source import DataSet, Problem
 from captioner_jax.errors import UserError
 
-IMAGES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "img")
 _SPLIT = re.compile(r"(train|validation|valid|val|dev|test)(?:ing)?(?![a-z])", re.IGNORECASE)
 
 
@@ -136,7 +135,7 @@ def _list(shard: Path, name: str, listing: Listing) -> None:
         listing.problems.append(Problem(name, "the shard is damaged; what stands before that is used", str(error)))
     for stem, parts in stems.items():
         example = f"{name}/{stem}"
-        image = next((parts[kind] for kind in IMAGES if kind in parts), None)
+        image = next((parts[kind] for kind in ENDINGS if kind in parts), None)
         try:
             captions = _captions(shard, parts)
         except (ValueError, OSError, RecursionError) as error:
@@ -155,7 +154,7 @@ def _stem(member: str) -> tuple[str, str | None]:
     """A member's path up to the first dot of its last part, and what it is; None for what has no use here."""
     path = PurePosixPath(member)
     stem, _, kind = path.name.partition(".")
-    known = stem and kind.lower() in (*IMAGES, "json", "txt")
+    known = stem and kind.lower() in (*ENDINGS, "json", "txt")
     return str(path.with_name(stem or "-")), kind.lower() if known else None
 
 
@@ -190,9 +189,9 @@ def _divided(root: Path, listing: Listing, config: DataConfig) -> tuple[str, spl
     found = ((name, of_shard[listing.places[name].shard]) for name in names)
     split_of = {name: split for name, split in found if split is not None}
     if not split_of:
-        each = round(config.held_out * len(names))
+        each = splits.share(config.held_out, len(names), listing.problems)
         return f"{each:,} images drawn for validation and for test", splits.drawn(names, each)
-    missing = set(SPLITS) - set(split_of.values())
+    missing = set(NEEDED) - set(split_of.values())
     if missing:
         raise UserError(
             f"{root} has no shards for {' and '.join(sorted(missing))}: name a folder or shards so; or, to have the "

@@ -60,7 +60,7 @@ class DataSet:
     """Splits by name, a line that says what they are, and the mistakes found in the files.
 
     `validation` and `test` may hold several splits: those of other names than "validation" and "test" are scored
-    beside these.
+    beside these. Where no image is kept for a test there is none.
     """
 
     train: Source
@@ -73,9 +73,10 @@ class DataSet:
 
     @staticmethod
     def of(splits: Mapping[str, Source], about: str, problems: Iterable[str]) -> "DataSet":
-        """One that has the usual three splits."""
-        validation, test = ({name: splits[name]} for name in ("validation", "test"))
-        return DataSet(splits["train"], validation, test, about, tuple(problems))
+        """One that has the usual splits; an empty one for tests is none."""
+        test = {"test": splits["test"]} if splits.get("test") else {}
+        about = about if test else f"{about}; no image is kept for a test"
+        return DataSet(splits["train"], {"validation": splits["validation"]}, test, about, tuple(problems))
 
     @property
     def splits(self) -> dict[str, Source]:

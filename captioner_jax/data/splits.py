@@ -52,7 +52,22 @@ def drawn(names: Iterable[str], each: int) -> Splits:
 
 def usual_or_share(usual: int, share: float, images: int) -> int:
     """As many images for a drawn split as is usual, or a share where there are too few for that."""
-    return usual if images >= 4 * usual else round(share * images)
+    return usual if images >= 4 * usual else _share_of(share, images)
+
+
+def share(of_all: float, images: int, problems: Sequence[Problem]) -> int:
+    """As many images for a drawn split: one at least. Raises UserError, which tells of the problems, for fewer than
+    three images."""
+    each = _share_of(of_all, images)
+    if each < 1:
+        few = f"{images} images are too few to draw some for validation and for a test from"
+        raise UserError("\n".join([f"{few}: three at least are wanted", *problems[:5]]))
+    return each
+
+
+def _share_of(share: float, images: int) -> int:
+    """One at least, where so many leave some to train on."""
+    return min(max(1, round(share * images)), (images - 1) // 2)
 
 
 def _lines(file: Path) -> Iterable[str]:

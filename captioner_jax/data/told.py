@@ -9,9 +9,12 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from captioner_jax.errors import UserError
+from captioner_jax.text.special import UNKNOWN
 from captioner_jax.text.tokenizer import Tokenizer, framed
 
-_SIDED = re.compile(r"\b(left|right)", re.IGNORECASE)
+# Beginnings of left and right in English, German, French, Spanish, Portuguese, Italian, and Chinese or Japanese.
+_SIDES = r"left|right|links|rechts|linke|rechte|gauche|droit|izquierd|derech|esquerd|direit|sinistr|destr[ao]\b"
+_SIDED = re.compile(rf"\b({_SIDES})|左|右", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +52,15 @@ class Told:
 
     def __len__(self) -> int:
         return len(self.first) - 1
+
+    @property
+    def unknown(self) -> float:
+        """The share of the tokens that stand for words which the vocabulary does not have."""
+        return float((self.ids == UNKNOWN).mean()) if self.ids.size else 1.0
+
+    def cut(self, length: int) -> float:
+        """The share of the captions that have more than so many tokens, END included."""
+        return float((np.diff(self.begin) >= length).mean())
 
     def count(self, image: int | np.integer) -> int:
         """How many captions an image has."""

@@ -166,6 +166,8 @@ def _check(asked: Generation, words: int, length: int) -> None:
         raise UserError(f"a beam of {asked.beam} does not divide into {asked.groups} groups")
     if asked.groups > 1 and asked.must_say:
         raise UserError("must_say and groups cannot be had together")
+    if asked.groups == 1 and asked.diversity != Generation.diversity:
+        raise UserError("diversity keeps groups of beams apart: ask for some, such as groups 5, or leave it out")
 
 
 def _constraints(asked: Generation, tokenizer: Tokenizer, words: int) -> list[Constraint]:

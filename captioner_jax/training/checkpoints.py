@@ -212,9 +212,10 @@ class Checkpoints:
                 yield
         except (OSError, ValueError) as error:  # ValueError is TensorStore's
             remedy = "see to the bucket" if storage.in_bucket(self.home) else "make room there"
+            others = "There is none before it" if self.latest is None else "Those before it are unharmed"
+            again = "begin anew" if self.latest is None else "go on with --resume"
             raise UserError(
-                f"{self.home}: a checkpoint cannot be written: {_reason(error)}. "
-                f"Those before it are unharmed: {remedy}, and go on with --resume"
+                f"{self.home}: a checkpoint cannot be written: {_reason(error)}. {others}: {remedy}, and {again}"
             ) from error
 
 

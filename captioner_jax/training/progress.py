@@ -103,7 +103,7 @@ class Progress:
         left = (self.steps - self.step) / rate if rate else math.inf
         besides = {name: sum(float(one.told[name]) for one in told) / len(told) for name in told[-1].told}
         shown = "".join(f"  {name} {value:.3f}" for name, value in besides.items())
-        bad = f"  {self.unusable} damaged" if self.unusable else ""
+        bad = f"  damaged images met {self.unusable} times" if self.unusable else ""
         print(
             f"step {self.step:>6}/{self.steps}  loss {loss:.3f}{shown}  gradient {norm:.2f}  lr {lr:.1e}  "
             f"{rate:.1f} steps/s  {images:.0f} images/s  {_duration(left)} left{bad}",

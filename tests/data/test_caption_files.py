@@ -54,6 +54,52 @@ def test_an_image_has_one_name_however_its_path_is_spelt(tmp_path):
     assert kinds(found) == {"an image in two splits": 1}
 
 
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+def test_columns_may_be_between_other_marks(tmp_path, mark):
+    rows = [
+        ["image", "caption", "split"],
+        ["a.jpg", f'"a dog{mark} running"', "training"],
+        ["b.jpg", "a cat", "testing"],
+    ]
+    found = read(tmp_path, "c.tsv", "".join(mark.join(row) + "\n" for row in rows))
+    assert found.by_image == {"a.jpg": [" ".join(f"a dog{mark} running".split())], "b.jpg": ["a cat"]}
+    assert found.splits == {"a.jpg": "train", "b.jpg": "test"}
+    assert not found.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("metadata.csv", "file_name,text\na.jpg,a dog\n"),
+        ("metadata.jsonl", '{"file_name": "a.jpg", "text": "a dog"}\n'),
+        ("c.csv", "text,image,caption\nwhat a sign says,a.jpg,a dog\n"),
+        ("c.jsonl", '{"image": "a.jpg", "caption": "a dog", "text": "what a sign says"}\n'),
+    ],
+)
+def test_columns_as_others_call_them_count_where_ours_are_missing(tmp_path, name, text):
+    assert read(tmp_path, name, text).by_image == {"a.jpg": ["a dog"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("c.csv", "image,caption\ra.jpg,a dog\rb.jpg,a cat\r"),
+        ("c.jsonl", '{"image": "a.jpg", "caption": "a dog"}\r{"image": "b.jpg", "caption": "a cat"}\r'),
+        ("c.token", "a.jpg#0\ta dog\rb.jpg#0\ta cat"),
+    ],
+)
+def test_lines_may_end_as_old_macs_end_them(tmp_path, name, text):
+    assert read(tmp_path, name, text).by_image == {"a.jpg": ["a dog"], "b.jpg": ["a cat"]}
+
+
+def test_coco_may_tell_splits(tmp_path):
+    images = [{"id": i, "file_name": f"{i}.jpg", **split} for i, split in enumerate([{"split": "val"}, {}])]
+    annotations = [{"id": i, "image_id": i, "caption": "a dog"} for i in range(2)]
+    found = read(tmp_path, "c.json", {"images": images, "annotations": annotations})
+    assert found.splits == {"0.jpg": "validation"}
+    assert set(found.by_image) == {"0.jpg", "1.jpg"}
+
+
 def test_csv_by_excel_has_a_byte_order_mark(tmp_path):
     assert read(tmp_path, "c.csv", "image,caption\r\na.jpg,a dog\r\n", "utf-8-sig").by_image == {"a.jpg": ["a dog"]}
 
@@ -174,7 +220,7 @@ def test_an_image_stays_in_the_split_that_it_was_put_in_first(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("c.csv", "file,text\na,b\n", "missing: caption, image"),
+        ("c.csv", "file,words\na,b\n", "missing: caption, image"),
         ("c.csv", "", "missing: caption, image"),
         ("c.csv", "image,caption\n", "holds no captions"),
         ("c.json", "{", "not JSON: line 1"),

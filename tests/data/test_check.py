@@ -5,6 +5,7 @@ import itertools
 import re
 import subprocess
 import sys
+import tarfile
 import time
 import tracemalloc
 import zlib
@@ -188,6 +189,23 @@ def test_the_table_counts_by_kind_and_the_report_holds_all(folder, capsys, tmp_p
 def test_a_sound_folder_is_fine(tmp_path, capsys):
     assert main(["check", str(colour_folder(tmp_path)), "--workers", "0"]) == 0
     assert "cannot be used: nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("in_tar", [False, True])
+def test_images_that_nothing_is_said_of_are_worth_knowing(tmp_path, capsys, in_tar):
+    root = colour_folder(tmp_path / "data")
+    (root / "sub").mkdir()
+    (root / "sub" / "more.PNG").write_bytes(b"x")
+    options = []
+    if in_tar:
+        with tarfile.open(root / "all.tar", "w") as archive:
+            for file in (*sorted(root.glob("*.jpg")), root / "sub" / "more.PNG"):
+                archive.add(file, f"deep/{file.relative_to(root)}")
+        options = ["--images", "all.tar"]
+    assert main(["check", str(root), "--workers", "0", *options]) == 0
+    found = capsys.readouterr().out
+    assert "can be used, but note: 1\n         1  an image that nothing is said of\n" in found
+    assert "sub/more.PNG" in found
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A folder and a tar of the same images give the same examples; splits are as asked for."""
 
+import json
+import shutil
 import tarfile
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from captioner_jax.config import DataConfig, SplitFiles
 from captioner_jax.data import splits
+from captioner_jax.data.caption_files import one_name
 from captioner_jax.data.folder import load
 from captioner_jax.data.image_files import Folder
 from captioner_jax.errors import UserError
@@ -68,6 +71,91 @@ def test_names_do_not_lead_out_of_the_folder(tmp_path):
     images = Folder(tmp_path / "inside")
     assert "../secret.jpg" not in images
     assert str(tmp_path / "secret.jpg") not in images
+    assert str(tmp_path / "inside" / ".." / "secret.jpg") not in images
+
+
+@pytest.mark.parametrize(
+    "spelt", ["more\\über.jpg", "more/u\u0308ber.jpg", "./more/über.jpg", "{folder}/more/über.jpg"]
+)
+def test_names_may_be_spelt_as_others_spell_them(tmp_path, spelt):
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "über.jpg").write_bytes(b"x")
+    images = Folder(tmp_path)
+    name = one_name(spelt.format(folder=tmp_path))
+    assert name in images
+    assert images.read(name) == b"x"
+    assert [*images.others([name])] == []
+
+
+@pytest.mark.parametrize("spelt", ["000", "000.JPG", "data/000.jpg", "000.png"])
+def test_a_name_that_is_almost_right_is_told(tmp_path, spelt):
+    root = colour_folder(tmp_path / "data")
+    (root / "captions.jsonl").write_text(json.dumps({"image": spelt, "caption": "a wall"}))
+    with pytest.raises(UserError, match=rf"such as {spelt}, is in .*data: though 000\.jpg is"):
+        load(config(root))
+
+
+def test_text_files_beside_images_are_captions(tmp_path):
+    root = colour_folder(tmp_path / "data")
+    (root / "more").mkdir()
+    for file, text in (
+        ("000.txt", "a dog\n\nit runs\r\n"),
+        ("more/x.txt", "a cat"),
+        ("001.txt", "\n"),
+        ("notes.txt", "-"),
+    ):
+        (root / file).write_text(text, newline="")
+    shutil.copy(root / "000.jpg", root / "more" / "x.PNG")
+    (root / "captions.jsonl").unlink()
+    with pytest.raises(UserError, match="2 images are too few to draw some"):
+        load(config(root))
+    (root / "002.txt").write_text("a wall")
+    data = load(config(root))
+    assert "captions in text files beside them" in data.about
+    told = {example.name: example.captions for source in everything(data).values() for example in source}
+    assert told == {"000.jpg": ("a dog", "it runs"), "more/x.PNG": ("a cat",), "002.jpg": ("a wall",)}
+
+
+def test_empty_text_files_hold_no_captions(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"x")
+    (tmp_path / "a.txt").write_text(" \n")
+    with pytest.raises(UserError, match=r"the text files in .* hold no captions"):
+        load(config(tmp_path))
+
+
+@pytest.mark.parametrize("in_lists", [False, True])
+def test_no_image_needs_to_be_kept_for_a_test(tmp_path, in_lists):
+    root = colour_folder(tmp_path / "data", images=3)
+    rows = [("000.jpg", "train"), ("001.jpg", "train"), ("002.jpg", "val")]
+    if in_lists:
+        (root / "train.txt").write_text("000.jpg\r001.jpg")
+        (root / "val.txt").write_text("002.jpg")
+        data = load(config(root, splits=SplitFiles("train.txt", "val.txt")))
+    else:
+        lines = [json.dumps({"image": name, "caption": "a wall", "split": split}) for name, split in rows]
+        (root / "captions.jsonl").write_text("\n".join(lines))
+        data = load(config(root))
+    assert [len(source) for source in everything(data).values()] == [2, 1]
+    assert data.about.endswith("(2 images); no image is kept for a test")
+
+
+def test_why_a_split_is_empty_is_told(tmp_path):
+    root = colour_folder(tmp_path / "data", images=3)
+    lines = [
+        {"image": f"00{i}.jpg", "caption": "a wall", "split": split} for i, split in enumerate(["train", "Valid."])
+    ]
+    (root / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(UserError) as caught:
+        load(config(root))
+    first, second = str(caught.value).splitlines()
+    assert first == f"{root}: the validation split is empty, of 1 images in all"
+    assert second == "captions.jsonl line 2: unknown split; known are train, validation, test, restval ('valid.')"
+
+
+@pytest.mark.parametrize(("images", "sizes"), [(3, [1, 1, 1]), (4, [2, 1, 1]), (30, [24, 3, 3])])
+def test_of_a_few_images_one_each_is_drawn(tmp_path, images, sizes):
+    data = load(config(colour_folder(tmp_path, images)))
+    assert [len(source) for source in everything(data).values()] == sizes
 
 
 @pytest.mark.parametrize(

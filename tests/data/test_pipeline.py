@@ -24,6 +24,7 @@ from captioner_jax.data.pipeline import (
     HostShare,
     check_batches,
     check_captions,
+    check_words,
     evaluation_batches,
     training_batches,
 )
@@ -307,6 +308,19 @@ def test_the_last_evaluation_batch_is_filled_with_nothing(folder):
     assert last.usable.tolist() == [True] * len(examples) + [False] * (20 - len(examples))
 
 
+@pytest.mark.parametrize("most_come_last", [False, True])
+def test_all_captions_of_each_image_are_scored(folder, most_come_last):
+    lines = [{"image": f"{i:03}.jpg", "caption": f"a wall {n}"} for i in range(9) for n in range(1 + 2 * (i % 3))]
+    lines = sorted(lines, key=lambda line: int(line["image"][:3]) % 3, reverse=not most_come_last)
+    (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    config = DataConfig(source="folder", path=str(folder), image_size=16, max_length=6)
+    source = load(config).train
+    tokenizer = Tokenizer.train(source.captions(), config)
+    scored = [row for _, batch in evaluation_batches(source, config, tokenizer, batch_size=4) for row in batch.tokens]
+    told = [tuple(tokenizer.decode(ids[1:]) for ids in row if ids[1] != PAD) for row in scored]
+    assert told[: len(source)] == list(source.captions())
+
+
 def test_another_seed_and_another_batch_draw_other_captions():
     captions = [tuple(f"a b {letter}" for letter in "cdefgh")] * 8
     told = Told.of(captions, Tokenizer.train(captions, DataConfig()))
@@ -350,9 +364,20 @@ def test_one_of_several_captions_that_tells_sides_forbids_the_mirror(folder):
 
 
 def test_what_tells_sides():
-    said = ["On the Left.", "the RIGHTMOST dog", "to its right", "a bright uprightness"]
-    told = Told.of([said], Tokenizer.train([said], DataConfig()))
-    assert told.sided.tolist() == [True, True, True, False]
+    said = ["On the Left.", "the RIGHTMOST dog", "to its right", "a bright uprightness", "they destroy a castle"]
+    others = ["ein Hund links", "à gauche", "a la derecha", "左边的狗"]
+    told = Told.of([said, others], Tokenizer.train([said], DataConfig()))
+    assert told.sided.tolist() == [True, True, True, False, False, *[True] * 4]
+
+
+def test_how_much_of_captions_the_vocabulary_has():
+    tokenizer = Tokenizer.train([("a dog runs",)], DataConfig())
+    told = Told.of([("a dog", "a cat runs"), ("dog",)], tokenizer)
+    assert told.unknown == 1 / 6
+    assert [told.cut(length) for length in (1, 2, 3, 4)] == [1.0, 2 / 3, 1 / 3, 0.0]
+    check_words(told)
+    with pytest.raises(UserError, match=r"no word of the training captions: lower data\.min_count"):
+        check_words(Told.of([("le chat", "le chien")], tokenizer))
 
 
 def test_evaluation_shows_each_image_under_its_own_number(folder):

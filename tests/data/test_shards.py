@@ -120,10 +120,18 @@ def test_a_member_whose_name_is_no_text_is_named(tmp_path):
 
 
 def test_shards_of_some_splits_only_are_refused(tmp_path):
-    for shard in ("train-0.tar", "train-1.tar", "validation-0.tar"):
+    for shard in ("train-0.tar", "train-1.tar", "test-0.tar"):
         write(tmp_path / shard, example(0))
-    with pytest.raises(UserError, match="no shards for test"):
+    with pytest.raises(UserError, match="no shards for validation"):
         read(tmp_path)
+
+
+def test_shards_for_a_test_may_be_missing(tmp_path):
+    for number, shard in enumerate(("train-0.tar", "train-1.tar", "validation-0.tar")):
+        write(tmp_path / shard, example(number))
+    data = read(tmp_path)
+    assert [len(data.train), len(data.validation["validation"]), data.test] == [2, 1, {}]
+    assert data.about.endswith("; no image is kept for a test")
 
 
 def test_mistakes_in_a_shard_are_named_and_the_rest_is_used(tmp_path):

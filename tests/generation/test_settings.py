@@ -97,6 +97,7 @@ def test_a_good_ending_is_a_choice():
         (Generation(beam=4, groups=3), "does not divide into 3 groups"),
         (Generation(beam=4, groups=2, top_k=3), "groups are for beams"),
         (Generation(beam=4, groups=2, must_say=("dog",)), "cannot be had together"),
+        (Generation(beam=4, diversity=1.0), "diversity keeps groups of beams apart"),
         (Generation(banned=("dog",), must_say=("dog",)), "banned: 'dog' is in prefix or must_say, too"),
         (Generation(banned=("photo",), prefix="a photo"), "banned: 'photo' is in prefix"),
         (Generation(max_length=3, prefix="a photo of"), "would end with it, and badly"),

@@ -192,6 +192,9 @@ def test_where_nothing_can_be_written_it_is_said_and_the_last_checkpoint_is_unha
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"file/shapes: cannot keep a run there"):
         Checkpoints(Config(runs=str(tmp_path / "file")))
+    first = Checkpoints(Config(runs=str(tmp_path), name="first"))
+    with files_end_at(100), pytest.raises(UserError, match=r"There is none before it: make room there, and begin anew"):
+        save(first, state(1))
     config = Config(runs=str(tmp_path))
     with Checkpoints(config) as checkpoints:
         checkpoints.save(state(1))

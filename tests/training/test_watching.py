@@ -185,4 +185,4 @@ def test_a_line_tells_pace_time_left_and_damage(tmp_path, monkeypatch, capsys):
             progress.record(metrics._replace(unusable=jnp.asarray(i % 2)))
             now[0] += 0.5 if i < 30 else 0
         progress.tell(1e-3)
-    assert "2.0 steps/s  8 images/s  0:30 left  15 damaged" in capsys.readouterr().out
+    assert "2.0 steps/s  8 images/s  0:30 left  damaged images met 15 times" in capsys.readouterr().out
