@@ -12,7 +12,7 @@ python sample.py --help                           every way of writing captions
 
 import gc
 
-from captioner_jax.errors import UserError, for_people, interruptible
+from captioner_jax.errors import UserError, for_people, interruptible, leave
 
 if __name__ == "__main__":  # while all this is imported
     interruptible()
@@ -47,7 +47,7 @@ from captioner_jax.results import DESCRIPTIONS, SIDECARS, STDOUT, Format, Place,
 Named = TypeVar("Named", Path, Path | Address)
 FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".csv": "csv"}
 """By the endings of files."""
-OWN_FILES = "--attention, --explore and --output are to name files of their own, and none of the images"
+OWN_FILES = "--output, --attention and --explore name files of their own, and none of the images"
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class Options:
     """Of --serve: 8000 if none is named; 0 takes a free one."""
     allow_urls: bool = False
     """Fetch pictures named by http:// or https://."""
-    format: Format = "text"
-    """FILE: CAPTION; or JSON, or CSV, with the score and the log-probability."""
+    format: Format | None = None
+    """FILE: CAPTION; or JSON, or CSV, with the score and the log-probability. As --output is named, if not given."""
     output: Path | None = None
     """A file for the captions, in place of standard output."""
     write_sidecars: bool = False
@@ -92,6 +92,12 @@ class Options:
     """Write over --output, and over files beside images and descriptions."""
     generation: Annotated[Generation, tyro.conf.arg(name="")] = field(default_factory=Generation)
     """How captions are written."""
+
+    @property
+    def kind(self) -> Format:
+        """The format, as asked for or as the file is named."""
+        ending = "" if self.output is None else self.output.suffix.lower()
+        return self.format or FORMATS.get(ending, "text")
 
     @property
     def places(self) -> list[Place]:
@@ -118,13 +124,14 @@ def main(arguments: list[str]) -> int:
         return 0
     pictures = iter(()) if options.watch is not None else named(options)
     with ExitStack() as open_files:
-        out, done = sys.stdout, frozenset[str]()
+        out, done, gives_way, kind = sys.stdout, frozenset[str](), False, options.kind
         if options.output is not None:
-            out, done = open_results(options.output, options.format, options.resume, options.force)
+            wanted = options.generation.num_captions
+            out, done, gives_way = open_results(options.output, kind, options.resume, options.force, wanted)
             open_files.enter_context(out)
         else:
-            tell(out, head(options.format), STDOUT)
-        results = Results(out, options.output, options.format, options.places, options.force)
+            tell(out, head(kind), STDOUT)
+        results = Results(out, options.output, kind, options.places, options.force, gives_way)
         if options.shown:
             show(captioner, asked, options, pictures, results)
         elif options.watch is not None:
@@ -142,8 +149,13 @@ def check(options: Options) -> None:
         takes_all = options.generation.must_say or options.generation.banned
         hint = "; name images before --must-say and --banned, which take all that follows" if takes_all else ""
         raise UserError(f"name images to caption, or a folder to --watch, or --serve a page; --help tells more{hint}")
-    if options.serve and (options.output or options.places or options.resume):
-        raise UserError("--serve writes nothing: leave out --output, --resume and the --write options")
+    if options.serve and (options.output or options.places or options.resume or options.shown or options.force):
+        raise UserError(
+            "--serve writes nothing: leave out --output, --force, --resume, --attention, --explore and the --write "
+            "options"
+        )
+    if options.serve and (options.recursive or options.allow_urls or options.format):
+        raise UserError("--serve takes pictures from its page: leave out --recursive, --allow-urls and --format")
     if not options.serve and (options.host is not None or options.port is not None):
         raise UserError("--host and --port say where --serve listens: leave them out, or --serve a page")
     if STDIN in options.images and sys.stdin is None:
@@ -160,9 +172,14 @@ def check(options: Options) -> None:
     named_images = [Path(name) for name in options.images if name != STDIN]
     if len({file.resolve() for file in files}) < len(files) or any(is_one_of(file, named_images) for file in files):
         raise UserError(OWN_FILES)
-    if options.output is not None and FORMATS.get(options.output.suffix.lower(), options.format) != options.format:
+    if options.output is not None and FORMATS.get(options.output.suffix.lower(), options.kind) != options.kind:
         meant = FORMATS[options.output.suffix.lower()]
-        raise UserError(f"--output {options.output} is named like {meant}: --format {meant} writes that")
+        raise UserError(f"--output {options.output} is named like {meant}: leave out --format {options.format}")
+    if options.output is not None and (options.output.suffix.lower() == ".json" or str(options.output) == STDIN):
+        raise UserError(
+            f"--output {options.output}: lines of JSON go into a file named .jsonl, and captions to standard output "
+            "where no --output is named"
+        )
     if options.output is not None and options.force and has_picture_name(options.output) and options.output.exists():
         raise UserError(f"--output {options.output} has the name of a picture: no captions are written over it")
     if options.attention is not None and options.attention.suffix.lower() not in ("", ".png"):
@@ -192,11 +209,13 @@ def caption(
     if not first:
         print("nothing is left to do", file=sys.stderr)
         return
-    counted = None if STDIN in options.images else sum(1 for _ in remaining(named(options), options, done))
+    is_shown = (
+        not results.out.isatty() and sys.stderr is not None and sys.stderr.isatty()
+    )  # or lines tell how far it is
+    is_counted = is_shown and STDIN not in options.images
+    counted = sum(1 for _ in remaining(named(options), options, done)) if is_counted else None
     shown = captioner.stream(itertools.chain(first, images), asked, rows_for(len(first)), reader(options))
-    # Lines of captions on a terminal show how far it is.
-    quiet = True if results.out.isatty() else None
-    for picture, captions in tqdm.tqdm(shown, total=counted, unit="image", disable=quiet):
+    for picture, captions in tqdm.tqdm(shown, total=counted, unit="image", disable=not is_shown):
         results.add(picture, captions)
 
 
@@ -311,4 +330,4 @@ if __name__ == "__main__":
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

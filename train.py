@@ -9,7 +9,7 @@ python train.py configs/NAME.toml --plan v5e:4x4,v4:2x2x1   what that would take
 python train.py --help                            every setting
 """
 
-from captioner_jax.errors import RESTART, UserError, for_people, interruptible
+from captioner_jax.errors import RESTART, UserError, for_people, interruptible, leave
 
 if __name__ == "__main__":
     interruptible()  # while all this is imported
@@ -313,4 +313,4 @@ def examine(config: Config, data: DataSet) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

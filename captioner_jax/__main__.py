@@ -4,7 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import UserError, for_people, leave
 
 PACKAGE = Path(__file__).parent
 # In a wheel, and in a clone.
@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
 
 def console() -> None:
     """Of the command `captioner-jax`."""
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))
 
 
 if __name__ == "__main__":

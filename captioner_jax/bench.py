@@ -27,7 +27,7 @@ import tyro
 
 import captioner_jax
 from captioner_jax.benchmark_page import Outcome, page, read
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import UserError, for_people, leave
 from captioner_jax.files import write_whole
 
 CLONE = Path(__file__).parents[1]
@@ -207,4 +207,4 @@ def _version() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import io
 import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,8 +34,9 @@ from captioner_jax.generation.writing import Untrained, halves, make_asked_write
 from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import PAD
 
-Picture = Image.Image | np.ndarray | jax.Array | bytes | str | os.PathLike
-"""A PIL image, an array uint8[Y X], [Y X 3] or [Y X 4], the bytes of an image file, or the path of one."""
+Picture = Image.Image | np.ndarray | jax.Array | bytes | bytearray | io.BufferedIOBase | str | os.PathLike
+"""A PIL image, an array uint8[Y X], [Y X 3] or [Y X 4], the bytes of an image file, one that is open to be read, or the
+path of one."""
 Asked = TypeVar("Asked")
 Square = UInt8[np.ndarray, "Y X 3"]
 """What the model sees of a picture."""
@@ -303,10 +305,14 @@ def _square(asked: Any, read: Callable[[Any], Picture], size: int, framing: Fram
                 return to_square(upright(picture), size, framing)
             case np.ndarray() | jax.Array():
                 return to_square(upright(_from_array(np.asarray(picture))), size, framing)
-            case bytes():
-                return to_square(open_image(picture, size), size, framing)
-            case _:
+            case bytes() | bytearray():
+                return to_square(open_image(bytes(picture), size), size, framing)
+            case io.BufferedIOBase():
+                return to_square(open_image(picture.read(LARGEST), size), size, framing)
+            case str() | os.PathLike():
                 return to_square(open_image(content_of(Path(picture)), size), size, framing)
+            case _:
+                raise ImageError(f"wanted an image, an array, bytes or a path, not {type(picture).__name__}")
     except ImageError as error:
         return error
     except OSError as error:

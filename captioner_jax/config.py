@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import difflib
 import json
+import numbers
 import os
 import tomllib
 import typing
@@ -410,7 +411,7 @@ def from_dict(settings: dict[str, Any], where: str) -> Config:
 def validated(kind: type[Settings], settings: dict[str, Any], where: str) -> Settings:
     """A dataclass of settings from nested ones. Raises UserError naming each mistake, `where` it stands."""
     try:
-        as_json = json.dumps(settings, default=_date)
+        as_json = json.dumps(settings, default=_as_json_has_it)
         return pydantic.TypeAdapter(kind).validate_json(as_json, strict=True)
     except pydantic.ValidationError as error:
         raise UserError("\n".join(f"{where}: {_mistake(e, kind)}" for e in error.errors())) from None
@@ -418,10 +419,12 @@ def validated(kind: type[Settings], settings: dict[str, Any], where: str) -> Set
         raise UserError(f"{where}: {error}") from error
 
 
-def _date(value: Any) -> str:
-    """A date, which TOML knows and no setting is, as it was written. Raises TypeError for anything else."""
+def _as_json_has_it(value: Any) -> str | int | float:
+    """A date, which TOML knows and no setting is, as it was written; NumPy's numbers. Raises TypeError for others."""
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
+    if isinstance(value, numbers.Integral | numbers.Real):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
     raise TypeError(f"{value!r} is no setting, of type {type(value).__name__}")
 
 

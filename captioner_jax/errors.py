@@ -1,5 +1,6 @@
 """Mistakes that are the user's to mend: shown as one message, without a traceback."""
 
+import contextlib
 import errno
 import functools
 import io
@@ -8,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 # No room on a disk, or in a share of it.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -17,6 +19,8 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 # What a supervisor starts again: EX_TEMPFAIL of sysexits.h. A mistake that starting again does not mend gives 1.
 RESTART = 75
+# By SIGINT and SIGPIPE, as shells tell it: 128 and the signal's number.
+INTERRUPTED, UNREAD = 130, 141
 
 
 class UserError(Exception):
@@ -47,7 +51,18 @@ def interruptible() -> None:
 
 def _leave(number: int, frame: FrameType | None) -> None:
     os.write(2, b"interrupted\n")
-    os._exit(130)
+    os._exit(INTERRUPTED)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the program, all of whose `finally`s are done: at once after Ctrl-C and where nobody reads any more, since
+    threads that wait for a picture would be waited for, and the compiler's do not survive."""
+    if code not in (INTERRUPTED, UNREAD):
+        sys.exit(code)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, full, or none at all
+            stream.flush()
+    os._exit(code)
 
 
 def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
@@ -70,10 +85,10 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
             return error.code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
-            return 130
+            return INTERRUPTED
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-            return 141
+            return UNREAD
         except OSError as error:
             if error.errno not in FULL and not (error.errno in FORBIDDEN and error.filename):
                 raise

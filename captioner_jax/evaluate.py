@@ -28,7 +28,7 @@ from captioner_jax.data.caption_files import split_name
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions
 from captioner_jax.data.source import DataSet, Source
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import UserError, for_people, leave
 from captioner_jax.evaluation.coco_files import ImageId, read_references, read_results, to_references, to_results
 from captioner_jax.evaluation.report import make_report
 from captioner_jax.evaluation.split import Scores, score_split
@@ -217,4 +217,4 @@ def _keep(file: Path, content: Any) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -32,7 +32,7 @@ from captioner_jax import bundle, exported_caption
 from captioner_jax.bundle import Bundle
 from captioner_jax.config import Framing, validated
 from captioner_jax.data.features import cells_of
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import UserError, for_people, leave
 from captioner_jax.files import sha256, whole_folder
 from captioner_jax.generation.ensemble import Ensemble, Voice
 from captioner_jax.generation.settings import Generation, make_search
@@ -167,4 +167,4 @@ def _output(options: Options) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

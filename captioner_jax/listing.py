@@ -4,6 +4,7 @@ import codecs
 import functools
 import glob
 import io
+import itertools
 import os
 import sys
 import time
@@ -31,18 +32,30 @@ def find(names: Iterable[str], recursive: bool, stdin: Iterable[str]) -> Iterato
     which each ends with its line or, in a list of those, with a zero byte (as those of find -print0).
 
     What is not there stays as it is, to be told with the others that are of no use. Names in a folder are sorted.
-    Raises UserError where the list cannot be read.
+    A picture that is meant by several of the names comes once. Raises UserError where the list cannot be read.
     """
-    for name in names:
-        if name == STDIN:
-            yield from (_named(one) for one in _split(_pieces(stdin)) if one.strip())
-        # Not the methods of Path, which raise errors for names that are too long or may not be looked for.
-        elif os.path.isdir(name):  # noqa: PTH112
-            yield from _in_folder(Path(name), recursive)
-        elif is_address(name) or os.path.exists(name):  # noqa: PTH110
-            yield _named(name)
-        else:
-            yield from _matches(name, recursive)
+    names = [*names]
+    if len(names) == 1:
+        yield from _meant(names[0], recursive, stdin)
+        return
+    seen: set[str | Address] = set()
+    for picture in itertools.chain.from_iterable(_meant(name, recursive, stdin) for name in names):
+        if (known_as := os.path.normpath(picture) if isinstance(picture, Path) else picture) not in seen:
+            seen.add(known_as)
+            yield picture
+
+
+def _meant(name: str, recursive: bool, stdin: Iterable[str]) -> Iterator[Path | Address]:
+    """By one name."""
+    if name == STDIN:
+        yield from (_named(one) for one in _split(_pieces(stdin)) if one.strip())
+    # Not the methods of Path, which raise errors for names that are too long or may not be looked for.
+    elif os.path.isdir(name):  # noqa: PTH112
+        yield from _in_folder(Path(name), recursive)
+    elif is_address(name) or os.path.exists(name):  # noqa: PTH110
+        yield _named(name)
+    else:
+        yield from _matches(name, recursive)
 
 
 def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1.0) -> Iterator[list[Path]]:
@@ -127,7 +140,9 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             found = sorted(
-                (entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries if not _is_pipe(entry)
+                (entry.name, entry.is_dir(follow_symlinks=False))
+                for entry in entries
+                if not (_is_hidden(entry.name) or _is_pipe(entry))
             )
     except OSError:
         yield folder  # whoever opens it learns what is wrong
@@ -137,6 +152,11 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
             yield from _in_folder(folder / name, recursive)
         elif not is_folder and has_picture_name(Path(name)):
             yield folder / name
+
+
+def _is_hidden(name: str) -> bool:
+    """Is it for programs rather than people, as previews are, and what a Mac notes of a file on other disks?"""
+    return name.startswith(".") or name == "@eaDir"
 
 
 def _is_pipe(entry: os.DirEntry[str]) -> bool:

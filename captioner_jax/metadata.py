@@ -22,6 +22,12 @@ EXIF = "Exif.Image.ImageDescription"
 # Where others keep one, too.
 XP_COMMENT, USER_COMMENT, IPTC = "Exif.Image.XPComment", "Exif.Photo.UserComment", "Iptc.Application2.Caption"
 ANY = "latin-1"  # takes any bytes: it is asked whether there is text, not which
+# Descriptions that cameras and telephones write into every picture, besides paths that begin with DCIM.
+_BY_CAMERAS = {
+    *("olympus digital camera", "minolta digital camera", "konica minolta digital camera", "samsung digital camera"),
+    *("kodak digital still camera", "digital still camera", "digital camera", "sony dsc", "exif_jpeg_picture"),
+    *("default", "screenshot", "untitled"),
+}
 RDF = "{http://www.w3.org/1999/02/22-rdf-syntax-ns#}"
 
 
@@ -103,7 +109,9 @@ def _told(value: str) -> str:
 
 
 def _says_something(text: str) -> bool:
-    return bool(text.replace("\0", "").strip())
+    """Is there a text, and none that cameras write by themselves?"""
+    said = text.replace("\0", "").strip().casefold()
+    return bool(said) and said not in _BY_CAMERAS and not said.startswith("dcim")
 
 
 def _reason(error: Exception) -> str:

@@ -28,7 +28,7 @@ from captioner_jax.data.pipeline import check_captions, evaluation_batches
 from captioner_jax.data.source import Source
 from captioner_jax.data.views import Views
 from captioner_jax.devices import even_rows, everywhere
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import UserError, for_people, leave
 from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.platforms import leave_out_absent_tpus
 
@@ -106,4 +106,4 @@ def _views(captioner: Bundle, train: Source, config: DataConfig) -> Views | None
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

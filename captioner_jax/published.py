@@ -17,7 +17,7 @@ from annotated_types import Ge, Le
 
 from captioner_jax.bundle import Bundle
 from captioner_jax.config import checked
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import UserError, for_people, leave
 from captioner_jax.model.bert import PLACES
 from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.pretrained.captioners import read_captioner
@@ -63,4 +63,4 @@ def named(captioner: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

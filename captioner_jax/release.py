@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 
 from captioner_jax import bundle
 from captioner_jax.config import checked
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import UserError, for_people, leave
 from captioner_jax.platforms import leave_out_absent_tpus
 
 
@@ -52,4 +52,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +28,8 @@ Stream = TextIO | io.TextIOBase
 Format = Literal["text", "jsonl", "csv"]
 STDOUT = "standard output"
 COLUMNS = ("image", "caption", "score", "log_p")
+# Bytes in names of files that are no UTF-8, which a JSON file has to be.
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 def lines_of(image: Path | Address, captions: Sequence[Caption], format: Format) -> str:
@@ -36,9 +39,13 @@ def lines_of(image: Path | Address, captions: Sequence[Caption], format: Format)
         case "text":
             return "".join(f"{row['image']}: {row['caption']}\n" for row in rows)
         case "jsonl":
-            return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            return "".join(_LONE.sub(_escaped, json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
         case "csv":
             return _csv([list(row.values()) for row in rows])
+
+
+def _escaped(letter: re.Match[str]) -> str:
+    return f"\\u{ord(letter[0]):04x}"
 
 
 def head(format: Format) -> str:
@@ -61,6 +68,8 @@ class Written(NamedTuple):
 
     file: TextIO
     images: frozenset[str]
+    gives_way: bool = False
+    """What stands in it is to go, as soon as there is something to take its place."""
 
 
 def tell(out: Stream, text: str, where: str) -> None:
@@ -76,15 +85,17 @@ def tell(out: Stream, text: str, where: str) -> None:
         raise UserError(f"{where}: {error.strerror or error}") from error
 
 
-def open_results(path: Path, format: Format, resume: bool, force: bool) -> Written:
-    """A new file of captions, or one to go on with, from its last image on.
+def open_results(path: Path, format: Format, resume: bool, force: bool, captions: int) -> Written:
+    """A new file of captions, or one to go on with, whose last image comes again if it has not so many captions.
 
     Raises UserError where there is one and neither is asked for, and where it is not of this format.
     """
     try:
         if resume and path.exists():
-            images = _without_the_last(path, format)
+            images = _whole(path, format, captions)
             return Written(open(path, "a", encoding="utf-8", errors="surrogateescape", newline=""), images)
+        if force and path.is_file():
+            return Written(open(path, "r+", encoding="utf-8", errors="surrogateescape", newline=""), frozenset(), True)
         file = open(path, "w" if force else "x", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
     except FileExistsError as error:
         go_on = "" if format == "text" else "--resume goes on with it, "
@@ -95,9 +106,10 @@ def open_results(path: Path, format: Format, resume: bool, force: bool) -> Writt
     return Written(file, frozenset())
 
 
-def _without_the_last(path: Path, format: Format) -> frozenset[str]:
-    """The images in the file, from which all of the last image is cut off: who knows how much of it was to come."""
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+def _whole(path: Path, format: Format, captions: int) -> frozenset[str]:
+    """The images in the file. A line that was not finished is cut off, and so is the last image where it has fewer than
+    so many captions: who knows how many were to come."""
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         text = file.read()
     whole = text[: text.rfind("\n") + 1]
     try:
@@ -108,13 +120,14 @@ def _without_the_last(path: Path, format: Format) -> frozenset[str]:
                 first, *others = [*csv.reader(io.StringIO(whole, newline=""))] or [list(COLUMNS)]
                 if tuple(first) != COLUMNS:
                     raise ValueError(f"its columns are {', '.join(first)}")
-                rows = [(row[0], _csv([row])) for row in others]
+                rows = [(row[0], _csv([row])) for row in others if len(row) == len(COLUMNS)]
             case "text":
                 raise UserError("--resume goes on with --format jsonl or csv: in text no name ends for certain")
     except (ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
         raise UserError(f"{path} holds no captions as {format}: {error}") from error
     last = rows[-1][0] if rows else None
-    kept = [(image, row) for image, row in rows if image != last]
+    is_whole = [image for image, _ in rows].count(str(last)) >= captions
+    kept = rows if is_whole else [(image, row) for image, row in rows if image != last]
     write_whole(path, head(format) + "".join(row for _, row in kept))
     return frozenset(image for image, _ in kept)
 
@@ -162,8 +175,18 @@ DESCRIPTIONS = Place(
 class Results:
     """Tells captions on `out`, which is the file `output` or standard output, keeps them in `places`, and counts."""
 
-    def __init__(self, out: Stream, output: Path | None, format: Format, places: Sequence[Place], force: bool):
+    def __init__(
+        self,
+        out: Stream,
+        output: Path | None,
+        format: Format,
+        places: Sequence[Place],
+        force: bool,
+        gives_way: bool = False,
+    ):
+        """`gives_way` says whether what stands in `out` is to go once there is a caption."""
         self.out, self.output, self.places, self.force = out, output, places, force
+        self.gives_way = gives_way
         self.format: Format = format
         self.seen = 0
         self.without = 0
@@ -179,9 +202,8 @@ class Results:
                 raise captions
             if not captions:
                 raise ImageError("what is asked of captions leaves none")
-            tell(self.out, lines_of(picture, captions, self.format), str(self.output or STDOUT))
-            for place in self.places:
-                self._keep(place, picture, captions)
+            self._tell(lines_of(picture, captions, self.format))
+            self._keep_in_all(picture, captions)
         except ImageError as error:
             self.without += 1
             tqdm.tqdm.write(f"{picture}: {error}", file=sys.stderr)
@@ -192,6 +214,25 @@ class Results:
             yield f"{name} that were there already and stay: {count}; --force writes them anew"
         if self.without and self.seen > 1:
             yield f"{self.without} of {self.seen} pictures could not be captioned as asked"
+
+    def _tell(self, lines: str) -> None:
+        if self.gives_way:
+            self.out.seek(0)
+            self.out.truncate()
+            lines = head(self.format) + lines
+            self.gives_way = False
+        tell(self.out, lines, str(self.output or STDOUT))
+
+    def _keep_in_all(self, picture: Path | Address, captions: Sequence[Caption]) -> None:
+        """Raises ImageError, which tells of each place where it cannot be kept."""
+        errors = []
+        for place in self.places:
+            try:
+                self._keep(place, picture, captions)
+            except ImageError as error:
+                errors.append(str(error))
+        if errors:
+            raise ImageError("; ".join(errors))
 
     def _keep(self, place: Place, picture: Path | Address, captions: Sequence[Caption]) -> None:
         """Raises ImageError where it cannot be kept, and UserError where there is no room for any."""

@@ -1,6 +1,7 @@
 """Pictures are captioned as captioners are scored, though in another form."""
 
 import dataclasses
+import io
 import json
 import re
 import subprocess
@@ -23,7 +24,7 @@ from captioner_jax.generation.writing import make_writer
 from captioner_jax.showing import show
 from captioner_jax.text.special import END
 from captioner_jax.text.tokenizer import train_bpe
-from tests.data.making import encoded
+from tests.data.making import encoded, picture
 from tests.making import untrained
 
 
@@ -130,6 +131,19 @@ def test_captions_of_a_picture_that_read_the_same_are_one():
     tokens = np.stack([tokenizer.encode(" the dog", len(letters))[1:], letters])
     found = captioner._captions(tokens, np.asarray([-1.0, -2.0]), np.asarray([0.5, 0.4]))
     assert [(one.text, one.log_p) for one in found] == [("the dog", -1.0)]
+
+
+def test_a_picture_may_be_bytes_of_any_kind_or_a_file_that_is_open(tmp_path):
+    captioner = Captioner(untrained())
+    content = encoded(picture(size=(20, 16)))
+    (tmp_path / "a.png").write_bytes(content)
+    with open(tmp_path / "a.png", "rb") as file:
+        pictures = [content, bytearray(content), file, io.BytesIO(content), tmp_path / "a.png"]
+        assert len(set(captioner.caption(pictures, beam=np.int64(2)))) == 1
+        file.seek(0)
+        assert len(captioner.caption(file, beam=2)) == 1
+    ((_, error),) = captioner.stream([None], Generation(beam=2))
+    assert str(error) == "wanted an image, an array, bytes or a path, not NoneType"
 
 
 def test_a_name_that_no_file_can_have_is_no_picture():

@@ -65,7 +65,9 @@ def test_what_was_there_besides_stays_and_another_description_takes_its_place(tm
 
 
 def test_somebody_elses_description_is_seen(tmp_path):
-    for description, expected in (("mine", True), ("  ", False)):
+    by_cameras = ["OLYMPUS DIGITAL CAMERA         ", "SONY DSC", "DCIM\\100MEDIA\\DJI_0001.JPG", "default"]
+    nothing = [(text, False) for text in ["  ", *by_cameras]]
+    for description, expected in [("mine", True), ("a digital camera on a table", True), *nothing]:
         exif = Image.Exif()
         exif[IMAGE_DESCRIPTION] = description
         (tmp_path / "a.jpg").write_bytes(encoded(noise(), "JPEG", exif=exif))

@@ -524,6 +524,27 @@ def test_ctrl_c_while_a_program_is_imported_ends_it_without_a_traceback(program,
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
 
 
+@pytest.mark.parametrize(("error", "code"), [("KeyboardInterrupt", 130), ("BrokenPipeError", 141)])
+def test_who_leaves_off_waits_for_no_thread(error, code, pytestconfig):
+    """Such as one that reads a picture from where none comes."""
+    program = (
+        "import os\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
+        "from captioner_jax.errors import for_people, leave\n"
+        "@for_people\n"
+        "def main(arguments):\n"
+        "    print('told before', flush=False)\n"
+        "    ThreadPoolExecutor().submit(os.read, os.pipe()[0], 1)\n"
+        f"    raise {error}\n"
+        "leave(main([]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=pytestconfig.rootpath, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == code, done.stderr
+    assert code == 141 or done.stdout == "told before\n"
+
+
 def test_ctrl_c_stays_ignored_where_it_is():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

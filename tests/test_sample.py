@@ -82,14 +82,29 @@ def test_files_folders_patterns_and_lists_are_found(photos):
     assert [path.name for path in find([str(photos)], False, [])] == top
     assert [path.name for path in find([str(photos / "**/*.PNG")], False, [])] == ["f.PNG"]
     lines = ["photos/a.png\n", "\n", "no such.png\r\n"]
-    assert [str(path) for path in find(["photos/a.png", "-"], False, lines)] == [
-        *("photos/a.png", "photos/a.png", "no such.png")
-    ]
+    assert [str(path) for path in find(["-"], False, lines)] == ["photos/a.png", "no such.png"]
+
+
+def test_a_picture_that_is_meant_twice_comes_once(photos):
+    lines = ["photos/a.png\n", "photos/sub/../b c.png\n", "new.png\n"]
+    names = ["photos/a.png", "photos", "photos/*.png", "-"]
+    found = [str(path) for path in find(names, False, lines)]
+    assert found == [*(f"photos/{name}" for name in sorted(NAMES) if "/" not in name), "new.png"]
+
+
+def test_what_is_hidden_in_a_folder_is_passed_over_and_taken_where_it_is_named(photos):
+    for name in ("._a.png", ".thumbnails/x.png", "@eaDir/a.png/SYNOPHOTO.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(photos / "a.png", photos / name)
+    assert [str(path.relative_to(photos)) for path in find([str(photos)], True, [])] == sorted(NAMES)
+    named = ["photos/._a.png", "photos/.thumbnails"]
+    assert [path.name for path in find(named, False, [])] == ["._a.png", "x.png"]
 
 
 def test_names_that_no_file_can_have_are_told_with_the_others(photos):
     names = ["x" * 5000, "photos/a.png/b.png"]
-    assert [str(path) for path in find([*names, "-"], False, [f"{names[0]}\n"])] == [*names, names[0]]
+    assert [str(path) for path in find(["-"], False, [f"{name}\n" for name in names])] == names
+    assert [str(path) for path in find(names, False, [])] == names
 
 
 def test_a_name_in_a_folder_that_may_not_be_entered_is_told_with_the_others(photos, monkeypatch):
@@ -261,7 +276,7 @@ def test_a_folder_is_watched_until_it_is_enough(photos, captioner, monkeypatch, 
     assert captioner.asked == ["a.png", "b c.png", "übung.png"]
     assert len(out.read_text().splitlines()) == 6
     assert run("--watch", photos, "--output", out, "--format", "jsonl", "--resume") == 0
-    assert captioner.asked[3:] == ["übung.png"]  # the last one of a file is always told anew
+    assert captioner.asked[3:] == []
     assert len(out.read_text().splitlines()) == 6
 
 
@@ -342,7 +357,10 @@ def test_what_is_kept_of_a_file_is_as_it_was_whatever_images_are_called(format, 
     file = tmp_path_factory.mktemp("names") / "captions"
     lines = [lines_of(Address(name), [Caption('a "dog",\r a cat', -1.0, -2.0)], format) for name in names]
     write_whole(file, head(format) + "".join(lines))
-    kept = open_results(file, format, resume=True, force=False)
+    with open_results(file, format, resume=True, force=False, captions=1).file:
+        pass
+    assert file.read_bytes().decode() == head(format) + "".join(lines)
+    kept = open_results(file, format, resume=True, force=False, captions=2)
     with kept.file as rest:
         rest.write(lines[-1])
     assert kept.images == {*names[:-1]}
@@ -353,7 +371,7 @@ def test_what_is_kept_of_a_file_is_as_it_was_whatever_images_are_called(format, 
 @pytest.mark.parametrize("lost", [1, 30, 200])
 def test_what_was_cut_short_goes_on(format, lost, photos, captioner, tmp_path):
     out = tmp_path / "captions"
-    asked = [photos, "--recursive", "--format", format, "--output", out]
+    asked = [photos, "--recursive", "--format", format, "--output", out, "--num-captions", 2]
     assert run(*asked) == 0
     whole = out.read_bytes()
     out.write_bytes(whole[:-lost])
@@ -364,6 +382,52 @@ def test_what_was_cut_short_goes_on(format, lost, photos, captioner, tmp_path):
     out.write_bytes(b"")
     assert run(*asked, "--resume") == 0
     assert out.read_bytes() == whole
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv"])
+def test_what_other_pictures_are_told_of_stays_where_it_goes_on(format, photos, captioner, tmp_path):
+    out = tmp_path / "captions"
+    assert run(photos / "sub", "--recursive", "--format", format, "--output", out) == 0
+    before = out.read_text()
+    assert run(photos / "a.png", "--format", format, "--output", out, "--resume") == 0
+    assert out.read_text().startswith(before)
+    assert captioner.asked == ["f.PNG", "e.png", "a.png"]
+
+
+def test_a_table_that_a_spreadsheet_has_written_goes_on(photos, captioner, tmp_path):
+    out = tmp_path / "captions.csv"
+    assert run(photos / "a.png", "--output", out) == 0
+    out.write_bytes(b"\xef\xbb\xbf" + out.read_bytes().replace(b"\n", b"\r\n") + b"\r\n")
+    assert run(photos, "--output", out, "--resume") == 0
+    assert captioner.asked.count("a.png") == 1
+    assert len(list(csv.DictReader(io.StringIO(out.read_text())))) == 8
+
+
+def test_what_is_to_be_written_over_stays_until_there_is_something_in_its_place(photos, captioner, tmp_path, capsys):
+    out = tmp_path / "captions.csv"
+    out.write_text("dear, and longer than what comes in its place: " + "x" * 2000)
+    before = out.read_text()
+    assert run("http://nowhere.example/a.png", "--output", out, "--force") == 1
+    assert out.read_text() == before
+    assert run(photos / "a.png", "--output", out, "--force") == 0
+    assert [row["image"] for row in csv.DictReader(io.StringIO(out.read_text()))] == [f"{photos}/a.png"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "first"), [("c.jsonl", '{"image"'), ("c.CSV", "image,cap"), ("c.txt", "{photos}/a.png: ")]
+)
+def test_an_output_is_of_the_kind_that_it_is_named_like(name, first, photos, captioner, tmp_path):
+    assert run(photos, "--output", tmp_path / name) == 0
+    assert (tmp_path / name).read_text().startswith(first.replace("{photos}", str(photos)))
+
+
+def test_one_place_that_fails_does_not_stop_the_other(photos, captioner, capsys):
+    pyexiv2 = pytest.importorskip("pyexiv2", reason="descriptions need the extra `metadata`")
+    (photos / "a.jpg").write_bytes(encoded(picture(), "JPEG"))
+    assert run(photos / "a.jpg", photos / "a.png", "--write-sidecars", "--write-descriptions") == 1
+    assert f"{photos}/a.png: a.txt is already that of a.jpg" in capsys.readouterr().err
+    with pyexiv2.Image(str(photos / "a.png")) as image:
+        assert image.read_exif()["Exif.Image.ImageDescription"] == "a picture of a.png"
 
 
 def test_an_output_is_not_written_over_unasked(photos, captioner, tmp_path, capsys):
@@ -559,8 +623,12 @@ def refusing(file, number):
         (["photos/none/empty", "--explore", "x.html"], "no images in photos/none/empty\n"),
         (["photos/a.png", "--explore", "x.html", "--resume", "--output", "x"], "leave out --resume"),
         (["photos/a.png", "--explore", "photos/b c.png"], "b c.png is there already; --force writes it anew"),
-        (["photos/a.png", "--output", "x.csv"], "x.csv is named like csv: --format csv writes that"),
-        (["photos/a.png", "--output", "x.JSONL", "--format", "csv"], "named like jsonl: --format jsonl writes that"),
+        (["photos/a.png", "--output", "x.csv", "--format", "text"], "x.csv is named like csv: leave out --format text"),
+        (["photos/a.png", "--output", "x.JSONL", "--format", "csv"], "named like jsonl: leave out --format csv"),
+        (["photos/a.png", "--output", "x.json"], "lines of JSON go into a file named .jsonl"),
+        (["photos/a.png", "--output", "-"], "captions to standard output where no --output is named"),
+        (["--serve", "--attention", "x.png"], "--serve writes nothing"),
+        (["--serve", "--recursive"], "--serve takes pictures from its page: leave out --recursive"),
         (["photos/a.png", "--attention", "x.jpg"], "--attention x.jpg: it is a PNG"),
         (["--must-say", "dog", "photos/a.png"], "name images before --must-say and --banned"),
         (["photos/a.png", "--explore", "photos/sub/../a.png", "--force"], "files of their own"),
@@ -597,7 +665,9 @@ def test_a_name_that_is_no_utf_8_stays_as_it_is(photos, captioner, tmp_path):
     for format in ("jsonl", "csv", "text"):
         out = tmp_path / format
         assert run(photos, "--format", format, "--output", out) == 0
-        assert b"/\xff.png" in out.read_bytes()
+        assert (b"/\\udcff.png" if format == "jsonl" else b"/\xff.png") in out.read_bytes()
+    told = [json.loads(line)["image"] for line in (tmp_path / "jsonl").read_text(encoding="utf-8").splitlines()]
+    assert os.fsdecode(raw) in told
     assert lines_of(Path(os.fsdecode(raw)), [Caption("a", 0.0, 0.0)], "text").startswith(str(photos))
 
 

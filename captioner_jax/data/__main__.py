@@ -7,6 +7,7 @@ python -m captioner_jax.data prepare flickr8k --path FOLDER    makes a TensorFlo
 import sys
 
 from captioner_jax.data.command import main
+from captioner_jax.errors import leave
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

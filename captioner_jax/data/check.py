@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import io
 import itertools
 import multiprocessing
 import re
@@ -15,13 +14,13 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import tqdm
-from PIL import ExifTags, Image
+from PIL import ExifTags
 
 from captioner_jax.config import DataConfig
 from captioner_jax.data import folder
 from captioner_jax.data.flickr_files import KINDS
 from captioner_jax.data.image_files import DamageError, folders, members
-from captioner_jax.data.images import ImageError, open_image
+from captioner_jax.data.images import ImageError, begun, open_image
 from captioner_jax.data.load import read_files
 from captioner_jax.data.shards import shard_files
 from captioner_jax.data.source import DataSet, Example, Problem, Source
@@ -127,7 +126,7 @@ def _kinds(data: bytes) -> Iterator[str]:
     """What an image is, from its header: format and mode, and whatever else decoding it has to mind."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(data))
+        image = begun(data)
         yield f"{image.format} {image.mode}"
         if getattr(image, "is_animated", False):
             yield "animated; the first frame is taken"

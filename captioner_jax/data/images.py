@@ -12,7 +12,7 @@ import numpy as np
 import pydantic
 from annotated_types import Gt
 from jaxtyping import Array, Float, UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, JpegImagePlugin
 
 from captioner_jax.config import Framing, Positive
 
@@ -27,6 +27,10 @@ except ImportError:
 # other threads, too. Whoever wants to be warned is heard first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
+# What Pillow refuses, and what it is let do with JPEGs: those of telephones have 200 million pixels, and are decoded at
+# an eighth of their sides.
+MOST, MOST_OF_JPEG = 2 * (Image.MAX_IMAGE_PIXELS or 0), 400_000_000
+_JPEG = b"\xff\xd8\xff"
 # What an EPS begins with: a program in PostScript, for which Pillow starts Ghostscript.
 _PROGRAM = (b"%!PS", b"\xc5\xd0\xd3\xc6")
 # What telephones write begins with a box that names its kind.
@@ -60,8 +64,8 @@ def open_image(data: bytes, smallest: int) -> Image.Image:
 
     JPEGs may come at a reduced size, with no side below twice `smallest`, which is faster to decode. Transparent
     pixels are laid over white; of an animation the first frame is taken. Raises ImageError for what is empty, is no
-    image, is damaged, or has more pixels than Pillow holds to be safe (179 million), and for EPS, which is a program
-    that would have to be run.
+    image, is damaged, or has more pixels than Pillow holds to be safe (179 million; a JPEG, of which so many are never
+    decoded, may have 400), and for EPS, which is a program that would have to be run.
     """
     if not data:
         raise ImageError("the file is empty, gone or unreadable")
@@ -70,9 +74,21 @@ def open_image(data: bytes, smallest: int) -> Image.Image:
     if data[4:12] in _HEIC and "HEIF" not in Image.OPEN:
         raise ImageError("HEIC, which pip install 'captioner-jax[heic]' lets be read: or save it as JPEG")
     with _refusing():
-        image = Image.open(io.BytesIO(data))
+        image = begun(data)
         image.draft("RGB", (2 * smallest, 2 * smallest))
+        if image.width * image.height > MOST:  # a JPEG that is wanted whole
+            raise Image.DecompressionBombError
         return _rgb(ImageOps.exif_transpose(image))
+
+
+def begun(data: bytes) -> Image.Image:
+    """The image in an encoded file, its pixels still to be decoded. Raises what Pillow raises."""
+    if not data.startswith(_JPEG):
+        return Image.open(io.BytesIO(data))
+    image = JpegImagePlugin.jpeg_factory(io.BytesIO(data))
+    if image.width * image.height > MOST_OF_JPEG:
+        raise Image.DecompressionBombError
+    return image
 
 
 def upright(image: Image.Image) -> Image.Image:
@@ -87,7 +103,7 @@ def _refusing() -> Iterator[None]:
     try:
         yield
     except Image.DecompressionBombError as error:
-        raise ImageError("the image has more than 179 million pixels") from error
+        raise ImageError("the image has more than 179 million pixels; JPEGs may have 400 million") from error
     except Image.UnidentifiedImageError as error:
         raise ImageError("not an image, or of a kind that Pillow cannot read") from error
     except NotImplementedError as error:

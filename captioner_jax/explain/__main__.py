@@ -14,7 +14,7 @@ from captioner_jax import bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import DataConfig, Positive, Seed, checked
 from captioner_jax.data.shapes.builder import drawn
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import UserError, for_people, leave
 from captioner_jax.explain.measuring import measure, tables
 from captioner_jax.platforms import leave_out_absent_tpus
 
@@ -49,4 +49,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

@@ -78,6 +78,8 @@ def make_app(captioner: Captioner, asked: Generation, name: str) -> Starlette:
     async def captions(request: Request) -> Response:
         choice = _choice(request.query_params, first)
         as_chosen = dataclasses.replace(asked, **dataclasses.asdict(choice))
+        if not as_chosen.draws:  # a beam has no more captions than it is wide
+            as_chosen = dataclasses.replace(as_chosen, num_captions=min(as_chosen.num_captions, as_chosen.beam))
         try:
             picture = await _picture(request)
             answer = asyncio.get_running_loop().run_in_executor(model, told, captioner, picture, as_chosen)
@@ -111,6 +113,8 @@ def told(captioner: Captioner, picture: bytes, asked: Generation) -> bytes:
 
 def _choice(query: Mapping[str, str], first: Choice) -> Choice:
     """From `?settings={...}`, which may leave out what stays as it is at first. Raises UserError."""
+    if unknown := sorted(query.keys() - {"settings"}):
+        raise UserError(f"nothing is known of {unknown[0]} in the address: what is chosen stands as ?settings={{JSON}}")
     try:
         settings = json.loads(query.get("settings", "{}"))
     except (ValueError, RecursionError) as error:

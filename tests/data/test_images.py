@@ -131,6 +131,20 @@ def test_a_damaged_picture_that_was_opened_elsewhere_is_refused(keep):
         upright(image)
 
 
+def test_a_jpeg_may_be_of_a_telephone_with_200_million_pixels():
+    def of(side):
+        """So large by its header; of the rest a decoder makes what it can."""
+        data = bytearray(encoded(picture(size=(64, 64)), "JPEG"))
+        place = data.index(b"\xff\xc0") + 5  # of height and width, in the header of the frame
+        data[place : place + 4] = side.to_bytes(2) * 2
+        return bytes(data)
+
+    assert open_image(of(14_100), 224).size == (1763, 1763)  # an eighth of its sides
+    for side, smallest in ((14_100, 14_100), (20_100, 224)):
+        with pytest.raises(ImageError, match="179 million pixels; JPEGs may have 400 million"):
+            open_image(of(side), smallest)
+
+
 def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     with pytest.raises(ImageError, match="pixels"):

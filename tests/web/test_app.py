@@ -135,7 +135,6 @@ def test_what_is_no_picture_is_refused(body, content_type, status, message, port
         ({**SETTINGS, "beam": 0}, "beam = 0: input should be greater than 0"),
         ({**SETTINGS, "beam": 10**9}, "beam = 1000000000: input should be less than or equal to 100"),
         ({**SETTINGS, "temperature": "hot"}, "temperature = 'hot'"),
-        ({**SETTINGS, "num_captions": 4}, "num_captions 4 takes a beam at least as wide"),
         ({**SETTINGS, "bean": 3}, "unknown key bean; did you mean beam?"),
         ({**SETTINGS, "banned": ["dog"]}, "unknown key banned"),
         ([1], "settings are an object, not [1]"),
@@ -146,6 +145,12 @@ def test_settings_that_cannot_be_had_are_refused(settings, message, port):
     status, said = send(port, PNG, settings)
     assert status == 400
     assert message in said["error"]
+
+
+def test_a_beam_that_is_narrower_than_captions_are_wanted_has_as_many_as_it_is_wide(port):
+    status, said = send(port, PNG, {**SETTINGS, "beam": 2, "num_captions": 4})
+    assert status == 200
+    assert 1 <= len(said["captions"]) <= 2
 
 
 def test_settings_that_are_no_json_are_refused(port):
