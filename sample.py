@@ -42,7 +42,18 @@ from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
 from captioner_jax.listing import STDIN, arrivals, find, has_picture_name
 from captioner_jax.platforms import leave_out_absent_tpus
-from captioner_jax.results import DESCRIPTIONS, SIDECARS, STDOUT, Format, Place, Results, head, open_results, tell
+from captioner_jax.results import (
+    CAPTION,
+    DESCRIPTIONS,
+    STDOUT,
+    Format,
+    Place,
+    Results,
+    head,
+    open_results,
+    sidecars,
+    tell,
+)
 
 Named = TypeVar("Named", Path, Path | Address)
 FORMATS: dict[str, Format] = {".jsonl": "jsonl", ".csv": "csv"}
@@ -79,6 +90,10 @@ class Options:
     """A file for the captions, in place of standard output."""
     write_sidecars: bool = False
     """Write the captions of x.jpg to x.txt beside it, too; one that is there stays as it is."""
+    sidecar_ending: str | None = None
+    """Of --write-sidecars: .caption, or what else others look for, in place of .txt."""
+    sidecar_text: str | None = None
+    """Of --write-sidecars: what is written, with the caption in {caption}'s place, such as "ohwx, {caption}"."""
     write_descriptions: bool = False
     """Write the best caption into the image file, too, as its description in XMP and EXIF; one that is there stays."""
     attention: Path | None = None
@@ -102,7 +117,8 @@ class Options:
     @property
     def places(self) -> list[Place]:
         """Where captions go, besides."""
-        return [SIDECARS] * self.write_sidecars + [DESCRIPTIONS] * self.write_descriptions
+        beside = [sidecars(self.sidecar_ending or ".txt", self.sidecar_text or CAPTION)] if self.write_sidecars else []
+        return beside + [DESCRIPTIONS] * self.write_descriptions
 
     @property
     def shown(self) -> list[Path]:
@@ -158,6 +174,7 @@ def check(options: Options) -> None:
         raise UserError("--serve takes pictures from its page: leave out --recursive, --allow-urls and --format")
     if not options.serve and (options.host is not None or options.port is not None):
         raise UserError("--host and --port say where --serve listens: leave them out, or --serve a page")
+    check_sidecars(options)
     if STDIN in options.images and sys.stdin is None:
         raise UserError("- is a list on standard input, which is closed")
     if sys.stdout is None and not options.serve and options.output is None:
@@ -193,6 +210,19 @@ def check(options: Options) -> None:
         raise UserError("--resume goes on with an --output, or with --write-sidecars or --write-descriptions")
     if options.resume and options.force:
         raise UserError("--resume keeps what is written, --force does not: take one of them")
+
+
+def check_sidecars(options: Options) -> None:
+    """Raises UserError for what no files beside images can be."""
+    ending, text = options.sidecar_ending, options.sidecar_text
+    if not options.write_sidecars and (ending is not None or text is not None):
+        raise UserError("--sidecar-ending and --sidecar-text are of --write-sidecars: ask for that, too")
+    if ending is not None and (has_picture_name(Path(f"x{ending}")) or Path(f"x{ending}").suffix != ending):
+        raise UserError(
+            f"--sidecar-ending {ending}: wanted is a dot and what follows it, such as .caption, of no picture"
+        )
+    if text is not None and (CAPTION not in text or "\n" in text):
+        raise UserError(f"--sidecar-text {text!r}: wanted is a line with {CAPTION} in it")
 
 
 def caption(

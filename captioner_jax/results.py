@@ -27,6 +27,7 @@ from captioner_jax.metadata import describe, is_described
 Stream = TextIO | io.TextIOBase
 Format = Literal["text", "jsonl", "csv"]
 STDOUT = "standard output"
+CAPTION = "{caption}"
 COLUMNS = ("image", "caption", "score", "log_p")
 # Bytes in names of files that are no UTF-8, which a JSON file has to be.
 _LONE = re.compile("[\ud800-\udfff]")
@@ -143,27 +144,30 @@ class Place(NamedTuple):
     write: Callable[[Path, Sequence[Caption]], None]
 
 
-def sidecar(image: Path) -> Path:
+def sidecar(image: Path, ending: str = ".txt") -> Path:
     """The text file beside an image, where those who train on pictures look for its caption.
 
     Raises ImageError where that would be the image itself.
     """
-    if image.suffix.lower() == ".txt":
+    if image.suffix.lower() == ending.lower():
         raise ImageError("its name is that of a text file, and a file beside it would take its place")
-    return image.with_suffix(".txt")
+    return image.with_suffix(ending)
 
 
-def has_sidecar(image: Path) -> bool:
-    file = sidecar(image)
-    return file.exists() and not file.is_dir()
+def sidecars(ending: str = ".txt", text: str = CAPTION) -> Place:
+    """Files beside images, with a line a caption: this text, in which the caption stands in `CAPTION`'s place."""
+
+    def is_there(image: Path) -> bool:
+        file = sidecar(image, ending)
+        return file.exists() and not file.is_dir()
+
+    def write(image: Path, captions: Sequence[Caption]) -> None:
+        lines = (text.replace(CAPTION, caption.text) + "\n" for caption in captions)
+        write_whole(sidecar(image, ending), "".join(lines))
+
+    return Place("files beside images", lambda image: sidecar(image, ending), is_there, write)
 
 
-def write_sidecar(image: Path, captions: Sequence[Caption]) -> None:
-    """A line a caption."""
-    write_whole(sidecar(image), "".join(caption.text + "\n" for caption in captions))
-
-
-SIDECARS = Place("files beside images", sidecar, has_sidecar, write_sidecar)
 DESCRIPTIONS = Place(
     "descriptions in images",
     lambda image: image,

@@ -421,6 +421,16 @@ def test_an_output_is_of_the_kind_that_it_is_named_like(name, first, photos, cap
     assert (tmp_path / name).read_text().startswith(first.replace("{photos}", str(photos)))
 
 
+def test_files_beside_images_are_called_and_say_what_others_want(photos, captioner):
+    asked = ["--sidecar-ending", ".caption", "--sidecar-text", "ohwx, {caption}, a photo"]
+    assert run(photos / "a.png", "--write-sidecars", *asked) == 0
+    assert (photos / "a.caption").read_text() == "ohwx, a picture of a.png, a photo\nohwx, a picture, a photo\n"
+    assert not (photos / "a.txt").exists()
+    captioner.asked.clear()
+    assert run(photos, "--write-sidecars", *asked, "--resume") == 0
+    assert "a.png" not in captioner.asked
+
+
 def test_one_place_that_fails_does_not_stop_the_other(photos, captioner, capsys):
     pyexiv2 = pytest.importorskip("pyexiv2", reason="descriptions need the extra `metadata`")
     (photos / "a.jpg").write_bytes(encoded(picture(), "JPEG"))
@@ -625,6 +635,10 @@ def refusing(file, number):
         (["photos/a.png", "--explore", "photos/b c.png"], "b c.png is there already; --force writes it anew"),
         (["photos/a.png", "--output", "x.csv", "--format", "text"], "x.csv is named like csv: leave out --format text"),
         (["photos/a.png", "--output", "x.JSONL", "--format", "csv"], "named like jsonl: leave out --format csv"),
+        (["photos/a.png", "--sidecar-ending", ".caption"], "are of --write-sidecars: ask for that, too"),
+        (["photos/a.png", "--write-sidecars", "--sidecar-ending", "caption"], "wanted is a dot and what follows it"),
+        (["photos/a.png", "--write-sidecars", "--sidecar-ending", ".PNG"], "such as .caption, of no picture"),
+        (["photos/a.png", "--write-sidecars", "--sidecar-text", "ohwx"], "wanted is a line with {caption} in it"),
         (["photos/a.png", "--output", "x.json"], "lines of JSON go into a file named .jsonl"),
         (["photos/a.png", "--output", "-"], "captions to standard output where no --output is named"),
         (["--serve", "--attention", "x.png"], "--serve writes nothing"),
