@@ -14,16 +14,20 @@ import tyro
 from annotated_types import MinLen
 from flax import nnx
 
+from captioner_jax import captioning
+from captioner_jax.bundle import Bundle
 from captioner_jax.compilation import keep_compiled
 from captioner_jax.config import Config, Positive, Seed, checked, from_toml
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import training_batches
-from captioner_jax.data.source import DataSet
+from captioner_jax.data.source import DataSet, Example
 from captioner_jax.data.told import Told
 from captioner_jax.errors import UserError, for_people
+from captioner_jax.generation.settings import Generation
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.platforms import leave_out_absent_tpus
+from captioner_jax.showing import show
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.examiner import Examiner, values
 from captioner_jax.training.optimizer import make_optimizer
@@ -44,6 +48,23 @@ class Budget:
     """Validation scenes that each is scored on, and as many with held-out combinations."""
     config: Path = RECIPE
     """The recipe, but for its steps and seed."""
+    looks: Path | None = None
+    """A folder for where heads look: KIND.png and KIND.html, of a validation scene and each captioner's last seed."""
+
+
+@dataclass(frozen=True)
+class Learned(Bundle):
+    """What a captioner of some kind has learned: `captioning.Captioner` writes with it, and explains what it writes."""
+
+    kind: type[Captioner] = Captioner
+
+    @functools.cached_property
+    def graphdef(self) -> nnx.GraphDef[Captioner]:
+        return nnx.graphdef(nnx.eval_shape(lambda: self.kind(self.model, len(self.tokenizer), rngs=nnx.Rngs(0))))
+
+    def save(self, directory: Path) -> None:
+        """Raises TypeError: a directory does not tell the kind, and would be read as that of a plain captioner."""
+        raise TypeError(f"a {self.kind.__name__} cannot be kept as a captioner's directory, which tells no kind")
 
 
 class Run(NamedTuple):
@@ -53,6 +74,7 @@ class Run(NamedTuple):
     parameters: int
     milliseconds: float
     """A step took, with the machine as it was."""
+    learned: Learned
 
 
 def compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
@@ -70,6 +92,8 @@ def _compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
     budget = checked(tyro.cli(Budget, args=arguments, description=f"Captioner beside {names}, on drawn scenes."))
     recipe = from_toml(budget.config)
     _check(recipe, budget.config)
+    if budget.looks is not None:
+        _make(budget.looks)
     data = load(recipe.data)
     captions = list(data.train.captions())
     tokenizer = Tokenizer.train(captions, recipe.data)
@@ -84,7 +108,17 @@ def _compare(variants: Sequence[type[Captioner]], arguments: list[str]) -> int:
             runs.append(train(kind, config, data, tokenizer, told, budget.images))
             print(row(kind.__name__, str(seed), runs[-1:]), flush=True)
         print(row(kind.__name__, "mean", runs), flush=True)
+        if budget.looks is not None:
+            show_looks(runs[-1].learned, data.validation["validation"][0], budget.looks)
     return 0
+
+
+def _make(folder: Path) -> None:
+    """Raises UserError where there can be no such folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror or error}") from error
 
 
 def _check(recipe: Config, file: Path) -> None:
@@ -100,7 +134,7 @@ def _check(recipe: Config, file: Path) -> None:
 
 
 def train(kind: type[Captioner], config: Config, data: DataSet, tokenizer: Tokenizer, told: Told, images: int) -> Run:
-    """A captioner of this kind, from its random beginning to its scores; nothing is kept."""
+    """A captioner of this kind, from its random beginning to its scores."""
     captioner = kind(config.model, len(tokenizer), rngs=nnx.Rngs(config.train.seed))
     graphdef, variables = nnx.split(captioner)
     optimizer, preprocessing = make_optimizer(config.train), Preprocessing(config.data.image_size)
@@ -117,7 +151,14 @@ def train(kind: type[Captioner], config: Config, data: DataSet, tokenizer: Token
     examiner = Examiner(config, graphdef, preprocessing, tokenizer)
     scores = values(examiner.score(data.validation, state.best_guess, images))
     parameters = sum(x.size for x in jax.tree.leaves(state.parameters))
-    return Run(scores, parameters, milliseconds)
+    seen = config.model, preprocessing, config.data.max_length, tokenizer
+    return Run(scores, parameters, milliseconds, Learned(*seen, state.best_guess, scores, {}, kind=kind))
+
+
+def show_looks(learned: Learned, scene: Example, folder: Path) -> None:
+    """Writes where heads look as the scene is described: a sheet of their mean, and a page to explore each of them."""
+    sheet, page = (folder / f"{learned.kind.__name__}.{ending}" for ending in ("png", "html"))
+    show(captioning.Captioner(learned), scene.image, scene.name, Generation(), sheet, page)
 
 
 def row(name: str, seed: str, runs: list[Run]) -> str:

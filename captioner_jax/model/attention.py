@@ -55,33 +55,31 @@ def padding_mask(is_token: Bool[Array, "B S"]) -> Bool[Array, "B 1 1 S"]:
     return is_token[:, None, None, :]
 
 
-def attention_weights(
-    q: Float[Array, "B N T H"], k: Float[Array, "B N S H"], mask: Bool[Array, "#B #N #T S"] | None = None
-) -> Float[Array, "B N T S"]:
-    r"""$$\mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right)$$ (Vaswani et al. 2017, equation 1).
+# "..." broadcasts with "*B"; of "*#B", which says so, jaxtyping cannot check the sizes that an export leaves open.
+def scores(q: Float[Array, "*B N T H"], k: Float[Array, "... N S H"]) -> Float[Array, "*B N T S"]:
+    r"""$$\frac{Q K^\top}{\sqrt{d_k}}$$: how well each key fits each query, in float32 whatever the type of q and k."""
+    return jnp.matmul(q, _transposed(k), preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
 
-    Each row is a distribution over the source, in float32 whatever the type of q and k. Where `mask` is False the
-    weight is zero; a row masked throughout becomes uniform rather than NaN.
-    """
-    scores = jnp.matmul(q, _transposed(k), preferred_element_type=jnp.float32) / math.sqrt(q.shape[-1])
+
+def masked_softmax(
+    scores: Float[Array, "*B N T S"], mask: Bool[Array, "... #N #T S"] | None
+) -> Float[Array, "*B N T S"]:
+    """Each row a distribution: zero where `mask` is False; a row masked throughout becomes uniform rather than NaN."""
     if mask is not None:
         scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
     return jax.nn.softmax(scores, axis=-1)
 
 
-def attention(
-    q: Float[Array, "B N T H"],
-    k: Float[Array, "B N S H"],
-    v: Float[Array, "B N S H"],
-    mask: Bool[Array, "#B #N #T S"] | None = None,
-) -> Float[Array, "B N T H"]:
-    r"""$$\mathrm{Attention}(Q, K, V) = \mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right) V$$ (equation 1)."""
-    return read(attention_weights(q, k, mask), v)
+def attention_weights(
+    q: Float[Array, "B N T H"], k: Float[Array, "B N S H"], mask: Bool[Array, "#B #N #T S"] | None = None
+) -> Float[Array, "B N T S"]:
+    r"""$$\mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{d_k}}\right)$$ (Vaswani et al. 2017, equation 1), in float32."""
+    return masked_softmax(scores(q, k), mask)
 
 
-def read(weights: Float[Array, "B N T S"], v: Float[Array, "B N S H"]) -> Float[Array, "B N T H"]:
-    r"""$$A V$$: what each head reads by its weights A."""
-    return jnp.einsum("bnts,bnsh->bnth", weights.astype(v.dtype), v)
+def read(weights: Float[Array, "*B N T S"], v: Float[Array, "... N S H"]) -> Float[Array, "*B N T H"]:
+    r"""$$A V$$: what each head reads by its weights A; by `attention_weights`, the whole of equation 1."""
+    return jnp.matmul(weights.astype(v.dtype), v)
 
 
 class MultiHeadAttention(nnx.Module):
@@ -156,9 +154,9 @@ class Biases(nnx.Module):
         self.o = nnx.Param(jnp.zeros(width))
 
 
-def _transposed(x: Float[Array, "B N P Q"]) -> Float[Array, "B N Q P"]:
+def _transposed(x: Float[Array, "*B P Q"]) -> Float[Array, "*B Q P"]:
     """The matrix of each head."""
-    return jnp.swapaxes(x, 2, 3)
+    return jnp.swapaxes(x, -2, -1)
 
 
 def _heads_first(x: Float[Array, "B T N H"]) -> Float[Array, "B N T H"]:

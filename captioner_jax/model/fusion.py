@@ -11,7 +11,6 @@ Architecture", equation of the Pre-LN block in table 1.
 """
 
 import functools
-import math
 from typing import NamedTuple
 
 import jax
@@ -23,9 +22,10 @@ from captioner_jax.config import ModelConfig
 from captioner_jax.model.attention import (
     KeyValue,
     MultiHeadAttention,
-    causal_mask,
+    masked_softmax,
     padding_mask,
     read,
+    scores,
 )
 from captioner_jax.model.layers import Activation, FeedForward, LayerNorm, Linear, dropout
 
@@ -225,7 +225,7 @@ class ConcatBlock(nnx.Module):
         both = jnp.concatenate([cells, x], axis=1)
         h = self.norm_1(both)
         source, split = self.self_attention.project(h), cells.shape[1]
-        weights = self.self_attention.weights(h, source, joint_mask(is_cell, mask))
+        weights = self.self_attention.weights(h, source, prefix_mask(is_cell, mask))
         at_words = nudged(weights[:, :, split:, split:], nudge and nudge.words)
         at_cells = nudged(weights[:, :, split:, :split], nudge and nudge.cells)
         among = nudged(weights[:, :, :split, :split], nudge and nudge.among)
@@ -252,13 +252,8 @@ def make_block(config: ModelConfig, *, rngs: nnx.Rngs) -> Block:
             return ConcatBlock(config, rngs=rngs)
 
 
-def prefix_mask(cells: int, words: int) -> Bool[Array, "1 1 U U"]:
-    """Over [F; T], U = cells + words positions: a cell sees all cells, a word these and the words up to itself."""
-    return joint_mask(jnp.ones((1, cells), bool), causal_mask(words))
-
-
-def joint_mask(is_cell: Bool[Array, "B S"], mask: Bool[Array, "#B 1 T T"]) -> Bool[Array, "B 1 U U"]:
-    """As `prefix_mask`, where not all cells are there, and words see the words that their own mask lets them see."""
+def prefix_mask(is_cell: Bool[Array, "B S"], mask: Bool[Array, "#B 1 T T"]) -> Bool[Array, "B 1 U U"]:
+    """Over [F; T], U = S + T positions: all see the cells that are there, words also words, as their mask tells."""
     (batch, cells), words = is_cell.shape, mask.shape[-1]
     at_cells = jnp.broadcast_to(padding_mask(is_cell), (batch, 1, cells + words, cells))
     at_words = jnp.broadcast_to(mask, (batch, 1, words, words))
@@ -275,26 +270,23 @@ def attention_to_both(
     """
     images, sequences = cells.values.shape[0], q.shape[0]
     each = q.reshape(images, -1, *q.shape[1:])
-    columns, values = (x.reshape(images, -1, *x.shape[1:]) for x in words)
+    keys, values = (x.reshape(images, -1, *x.shape[1:]) for x in (words.keys, words.values))
     mask = jnp.broadcast_to(mask, (sequences, *mask.shape[1:])).reshape(images, -1, *mask.shape[1:])
-    of_cells, of_words = (weights.astype(values.dtype) for weights in weights_of_both(each, cells, columns, mask))
-    heads = jnp.einsum("bknts,bnsh->bknth", of_cells, cells.values) + jnp.einsum("bkntp,bknph->bknth", of_words, values)
-    return heads.reshape(q.shape)
+    of_cells, of_words = weights_of_both(each, cells.keys, keys, mask)
+    return (read(of_cells, cells.values[:, None]) + read(of_words, values)).reshape(q.shape)
 
 
 def weights_of_both(
-    q: Float[Array, "B K N T H"], cells: KeyValue, columns: Float[Array, "B K N H P"], mask: Bool[Array, "#B #K 1 T P"]
+    q: Float[Array, "B K N T H"],
+    cells: Float[Array, "B N S H"],
+    words: Float[Array, "B K N P H"],
+    mask: Bool[Array, "#B #K 1 T P"],
 ) -> tuple[Float[Array, "B K N T S"], Float[Array, "B K N T P"]]:
-    """The softmax of `attention_to_both`, parted into what falls on cells and what on words.
-
-    `columns` are the words' keys, transposed as those of the cells are (`KeyValue`).
-    """
-    q = q / math.sqrt(q.shape[-1])
-    to_cells = jnp.einsum("bknth,bnhs->bknts", q, cells.columns, preferred_element_type=jnp.float32)
-    to_words = jnp.einsum("bknth,bknhp->bkntp", q, columns, preferred_element_type=jnp.float32)
-    to_words = jnp.where(mask, to_words, jnp.finfo(to_words.dtype).min)
-    weights = jax.nn.softmax(jnp.concatenate([to_cells, to_words], axis=-1), axis=-1)
-    of_cells, of_words = jnp.split(weights, [to_cells.shape[-1]], axis=-1)
+    """The softmax of `attention_to_both`, of the keys of both, parted into what falls on cells and what on words."""
+    to_both = jnp.concatenate([scores(q, cells[:, None]), scores(q, words)], axis=-1)
+    split = cells.shape[2]
+    mask = jnp.pad(mask, [*[(0, 0)] * 4, (split, 0)], constant_values=True)  # words see all cells
+    of_cells, of_words = jnp.split(masked_softmax(to_both, mask), [split], axis=-1)
     return of_cells, of_words
 
 

@@ -5,17 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from PIL import Image
 
+from captioner_jax.captioning import Captioner as Captioning
 from captioner_jax.config import Config, DataConfig, EncoderConfig, ModelConfig, TrainConfig
+from captioner_jax.data.images import Preprocessing, normalise
 from captioner_jax.data.load import load
 from captioner_jax.data.told import Told
+from captioner_jax.generation.ensemble import log_probabilities
 from captioner_jax.model.attention import MultiHeadAttention
+from captioner_jax.text.special import START
 from captioner_jax.text.tokenizer import Tokenizer
-from experiments.comparing import compare, train
+from experiments.comparing import Learned, compare, show_looks, train
 from experiments.gated_cross_attention import GatedCaptioner
 from experiments.multi_query import MultiQueryAttention, MultiQueryCaptioner
 from experiments.relative_positions import FARTHEST, RelativeAttention, RelativeCaptioner, distances
 from tests.data.making import colour_folder
+from tests.making import TOKENIZER
 
 CONFIG = ModelConfig(
     width=16, heads=2, feed_forward=32, layers=1, encoder=EncoderConfig("convnet", 4, (16, 32), (0, 1))
@@ -56,6 +62,36 @@ def test_what_is_watched_is_what_happens(kind, images, words):
     np.testing.assert_allclose(logits, captioner(images, words, is_word), rtol=1e-4, atol=1e-5)
     assert looks[0].cells.shape == (2, CONFIG.heads, T, cells.shape[1])
     np.testing.assert_allclose(looks[0].words.sum(-1), 1, rtol=1e-5)
+
+
+def learned(captioner):
+    """As training leaves it, were there any."""
+    parameters = nnx.to_pure_dict(nnx.state(captioner))
+    return Learned(CONFIG, Preprocessing(16), 8, TOKENIZER, parameters, {}, {}, kind=type(captioner))
+
+
+@pytest.mark.parametrize("kind", VARIANTS)
+def test_what_is_explained_is_what_the_variant_does(kind):
+    """And not what a plain captioner would do with those parameters that it has a place for."""
+    captioner = kind(CONFIG, len(TOKENIZER), rngs=nnx.Rngs(0))
+    if kind is GatedCaptioner:
+        captioner.decoder.blocks[0].alpha[...] = jnp.ones(())
+    picture = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    told = Captioning(learned(captioner)).explain(picture)
+    ids = [START, *map(TOKENIZER.backend.token_to_id, told.tokens)]
+    inputs, images = jnp.array([ids[:-1]]), normalise(jnp.asarray(picture)[None], Preprocessing(16))
+    is_word, cells = jnp.ones_like(inputs, bool), captioner.encode(captioner.see(images))
+    p = np.exp(log_probabilities(captioner(images, inputs, is_word))[0])
+    np.testing.assert_allclose(told.probabilities, p[np.arange(len(p)), ids[1:]], rtol=1e-4)
+    _, (looks,) = captioner.decoder.watched(inputs, is_word, cells, jnp.ones(cells.shape[:2], bool))
+    np.testing.assert_allclose(told.looks_back[0], looks.words[0], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(told.looks[0].reshape(looks.cells[0].shape), looks.cells[0], rtol=1e-4, atol=1e-6)
+
+
+def test_a_variant_is_not_kept_as_what_would_be_read_as_a_plain_captioner(tmp_path):
+    with pytest.raises(TypeError, match="a RelativeCaptioner cannot be kept"):
+        learned(RelativeCaptioner(CONFIG, len(TOKENIZER), rngs=nnx.Rngs(0))).save(tmp_path / "captioner")
+    assert not any(tmp_path.iterdir())
 
 
 def test_shared_keys_are_those_of_heads_that_are_all_alike():
@@ -108,11 +144,13 @@ def test_a_mistake_is_one_message(tmp_path, capsys):
     (tmp_path / "photographs.toml").write_text('[data]\nsource = "flickr8k"\n')
     assert compare([GatedCaptioner], ["--config", str(tmp_path / "photographs.toml")]) == 1
     assert "captioners are compared on drawn scenes" in capsys.readouterr().err
+    assert compare([GatedCaptioner], ["--looks", str(tmp_path / "photographs.toml")]) == 1
+    assert capsys.readouterr().err == f"error: {tmp_path}/photographs.toml: File exists\n"
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ordinary_promotion")
-def test_a_variant_trains_and_is_scored(tmp_path):
+def test_a_variant_trains_is_scored_and_shows_where_it_looks(tmp_path):
     data = DataConfig(source="folder", path=str(colour_folder(tmp_path, images=40)), image_size=16, max_length=8)
     config = Config(model=CONFIG, data=data, train=TrainConfig(steps=3, batch_size=8))
     read = load(data)
@@ -121,3 +159,6 @@ def test_a_variant_trains_and_is_scored(tmp_path):
     run = train(GatedCaptioner, config, read, tokenizer, Told.of(captions, tokenizer), images=4)
     assert np.isfinite(run.scores["validation/loss"])
     assert run.parameters > 0
+    show_looks(run.learned, read.validation["validation"][0], tmp_path)
+    Image.open(tmp_path / "GatedCaptioner.png").verify()
+    assert "<!doctype html>" in (tmp_path / "GatedCaptioner.html").read_text().lower()

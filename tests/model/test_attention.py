@@ -9,10 +9,10 @@ from scipy import special
 
 from captioner_jax.model.attention import (
     MultiHeadAttention,
-    attention,
     attention_weights,
     causal_mask,
     padding_mask,
+    read,
 )
 
 B, T, S, N, H, D = 2, 5, 7, 3, 4, 12
@@ -37,17 +37,18 @@ def masks():
 @pytest.mark.parametrize("which", range(3))
 def test_values_equal_float64_numpy(which):
     q, k, v, mask = random(0, B, N, T, H), random(1, B, N, S, H), random(2, B, N, S, H), masks()[which]
-    np.testing.assert_allclose(attention(q, k, v, mask), numpy_attention(q, k, v, mask), rtol=1e-5, atol=1e-6)
+    ours = read(attention_weights(q, k, mask), v)
+    np.testing.assert_allclose(ours, numpy_attention(q, k, v, mask), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("which", range(3))
 def test_values_and_gradients_equal_jax(which):
     q, k, v, mask = random(0, B, N, T, H), random(1, B, N, S, H), random(2, B, N, S, H), masks()[which]
     weight = random(3, B, N, T, H)
-    ours = lambda q, k, v: (attention(q, k, v, mask) * weight).sum()
+    ours = lambda q, k, v: (read(attention_weights(q, k, mask), v) * weight).sum()
     position_first = lambda x: jnp.swapaxes(x, 1, 2)
-    read = lambda *qkv: position_first(jax.nn.dot_product_attention(*map(position_first, qkv), mask=mask))
-    theirs = lambda q, k, v: (read(q, k, v) * weight).sum()
+    fused = lambda *qkv: position_first(jax.nn.dot_product_attention(*map(position_first, qkv), mask=mask))
+    theirs = lambda q, k, v: (fused(q, k, v) * weight).sum()
     np.testing.assert_allclose(ours(q, k, v), theirs(q, k, v), rtol=1e-5)
     for a, b in zip(jax.grad(ours, (0, 1, 2))(q, k, v), jax.grad(theirs, (0, 1, 2))(q, k, v), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -90,8 +91,8 @@ def test_the_example_of_the_book_comes_out_in_fractions():
     k, v = rows([[1, 0], [0, 1], [0, 0]]), rows([[1, 0], [0, 1], [1, 1]])
     weights = [[1 / 3, 1 / 3, 1 / 3], [1 / 2, 1 / 4, 1 / 4], [1 / 5, 3 / 5, 1 / 5]]
     np.testing.assert_allclose(attention_weights(q, k)[0, 0], weights, rtol=1e-6)
-    read = [[2 / 3, 2 / 3], [3 / 4, 1 / 2], [2 / 5, 4 / 5]]
-    np.testing.assert_allclose(attention(q, k, v)[0, 0], read, rtol=1e-6)
+    mixed = [[2 / 3, 2 / 3], [3 / 4, 1 / 2], [2 / 5, 4 / 5]]
+    np.testing.assert_allclose(read(attention_weights(q, k), v)[0, 0], mixed, rtol=1e-6)
 
 
 def test_matrices_begin_such_that_projections_vary_as_their_inputs():

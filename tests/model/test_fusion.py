@@ -9,7 +9,8 @@ import pytest
 from flax import nnx
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, attention, causal_mask
+from captioner_jax.model import attention, fusion
+from captioner_jax.model.attention import KeyValue, attention_weights, causal_mask, read
 from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.fusion import attention_to_both, make_block, prefix_mask
 
@@ -25,6 +26,22 @@ def block(fusion):
     return make_block(dataclasses.replace(CONFIG, fusion=fusion), rngs=nnx.Rngs(0))
 
 
+def distances(q, k):
+    """Scores of another kind: the nearer a key, the higher."""
+    return -jnp.square(q[..., :, None, :] - k[..., None, :, :]).sum(-1)
+
+
+def plain_mean(scores, mask):
+    """Shares of another kind: all that may be looked at alike."""
+    may = jnp.broadcast_to(True if mask is None else mask, scores.shape).astype(jnp.float32)
+    return may / may.sum(-1, keepdims=True)
+
+
+def backwards(weights, v):
+    """What is read, its channels turned round."""
+    return (weights @ v)[..., ::-1]
+
+
 def test_the_prefix_mask_drawn():
     picture = """
         11000
@@ -34,7 +51,7 @@ def test_the_prefix_mask_drawn():
         11111
     """
     expected = [[c == "1" for c in row] for row in picture.split()]
-    np.testing.assert_array_equal(prefix_mask(2, 3)[0, 0], expected)
+    np.testing.assert_array_equal(prefix_mask(jnp.ones((1, 2), bool), causal_mask(3))[0, 0], expected)
 
 
 def test_attention_to_cells_and_words_is_attention_to_both_in_a_row():
@@ -43,8 +60,8 @@ def test_attention_to_cells_and_words_is_attention_to_both_in_a_row():
     words = KeyValue.of(normal(3, B * K, 2, T, 8), normal(4, B * K, 2, T, 8))
     both = (cells.keys, words.keys), (cells.values, words.values)
     keys, values = (jnp.concatenate([jnp.repeat(f, K, 0), t], 2) for f, t in both)
-    mask = prefix_mask(S, T)[:, :, S:]
-    expected = attention(q, keys, values, mask)
+    mask = prefix_mask(jnp.ones((1, S), bool), causal_mask(T))[:, :, S:]
+    expected = read(attention_weights(q, keys, mask), values)
     np.testing.assert_allclose(attention_to_both(q, cells, words, causal_mask(T)), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -54,7 +71,7 @@ def test_concatenation_is_one_decoder_over_cells_and_words():
     memory, words = normal(0, B, S, 16), normal(1, B, T, 16)
     x = jnp.concatenate([memory, words], axis=1)
     h = one.norm_1(x)
-    x = x + one.self_attention(h, one.self_attention.project(h), prefix_mask(S, T))
+    x = x + one.self_attention(h, one.self_attention.project(h), prefix_mask(jnp.ones((1, S), bool), causal_mask(T)))
     x = x + one.mlp(one.norm_2(x))
     cells, left = one.meet(memory)
     out, _ = one(words, cells, causal_mask(T))
@@ -105,6 +122,30 @@ def test_what_is_watched_is_what_happens(fusion):
     else:
         np.testing.assert_allclose([words.sum(-1), cells.sum(-1)], 1, rtol=1e-5)
         assert among is None
+
+
+@pytest.mark.parametrize("way", ["cross", "concat", "weighted", "sigmoid"])
+@pytest.mark.parametrize(
+    ("name", "other"), [("scores", distances), ("masked_softmax", plain_mean), ("read", backwards)]
+)
+def test_an_equation_that_is_changed_is_changed_for_learning_and_for_looking(monkeypatch, way, name, other):
+    """Each formula of attention stands in one place: with another in it, what is watched is still what happens."""
+    one = block(way)
+    memory, x = normal(0, B, S, 16), normal(1, B, T, 16)
+
+    def written():
+        projected, left = one.meet(memory)
+        return one(x, projected, causal_mask(T))[0], left
+
+    before, _ = written()
+    for module in (attention, fusion):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, other)
+    out, left = written()
+    watched = one.watched(x, memory, causal_mask(T), jnp.ones((B, S), bool))
+    assert np.abs(out - before).max() > 1e-3
+    np.testing.assert_allclose(watched.words, out, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(watched.cells, left, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("fusion", ["cross", "concat", "weighted", "sigmoid"])
