@@ -24,6 +24,7 @@ import io
 import itertools
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -138,7 +139,8 @@ def main(arguments: list[str]) -> int:
     if options.serve:
         serve(captioner, asked, options)
         return 0
-    pictures = iter(()) if options.watch is not None else named(options)
+    passed_over = Counter[str]()
+    pictures = iter(()) if options.watch is not None else named(options, passed_over)
     with ExitStack() as open_files:
         out, done, gives_way, kind = sys.stdout, frozenset[str](), False, options.kind
         if options.output is not None:
@@ -154,7 +156,7 @@ def main(arguments: list[str]) -> int:
             watch(options.watch, captioner, asked, options, done, results)
         else:
             caption(captioner, asked, options, pictures, done, results)
-        for line in results.summary():
+        for line in (*results.summary(), *told(passed_over)):
             print(line, file=sys.stderr)
         return 1 if results.without else 0
 
@@ -280,7 +282,11 @@ def watch(
     print(f"watching {folder}; Ctrl-C ends it", file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
         seen: set[Path] = set()
+        is_there = True
         for images in arrivals(folder, options.recursive, options.write_descriptions):
+            if folder.is_dir() != is_there:
+                is_there = not is_there
+                print(f"{folder} is {'there again' if is_there else 'gone; it may come back'}", file=sys.stderr)
             left = {*remaining((image for image in images if image not in seen), options, done)}
             some = [image for image in images if image in seen or image in left]  # what comes again has changed
             seen |= {*images}
@@ -322,16 +328,24 @@ def reader(options: Options) -> Callable[[Path | Address], Path | bytes]:
     return read
 
 
-def named(options: Options) -> Iterator[Path | Address]:
-    """All pictures that are named. Raises UserError where there is none."""
-    found = find(options.images, options.recursive, sys.stdin or ())
+def named(options: Options, passed_over: Counter[str] | None = None) -> Iterator[Path | Address]:
+    """All pictures that are named; those of kinds that cannot be read are counted. Raises UserError where none is."""
+    passed_over = Counter() if passed_over is None else passed_over
+    found = find(options.images, options.recursive, sys.stdin or (), passed_over)
     first = next(found, None)
     if first is None:
         folders = [Path(name) for name in options.images if os.path.isdir(name)]  # noqa: PTH112
         has_others = any(child.is_dir() for folder in folders for child in folder.iterdir())
         hint = "; --recursive looks into folders within folders, too" if has_others and not options.recursive else ""
-        raise UserError(f"no images in {', '.join(options.images)}{hint}")
+        raise UserError("\n".join([f"no images in {', '.join(options.images)}{hint}", *told(passed_over)]))
     return itertools.chain([first], found)
+
+
+def told(passed_over: Counter[str]) -> Iterator[str]:
+    """What is to be said of pictures that cannot be read."""
+    if passed_over:
+        kinds = ", ".join(f"{count:,} {ending}" for ending, count in passed_over.most_common())
+        yield f"passed over, since Pillow cannot read them: {kinds}; save them as JPEG or PNG"
 
 
 def remaining(pictures: Iterable[Named], options: Options, done: frozenset[str]) -> Iterator[Named]:

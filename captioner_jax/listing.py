@@ -8,6 +8,7 @@ import itertools
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -23,39 +24,48 @@ PIECE = 2**16
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF"}
 # What telephones write, which Pillow reads with an extra; without that it is told, not passed over.
 _TELEPHONES = {".heic", ".heif"}
+# Photographs as cameras' sensors saw them, and kinds that browsers know and Pillow does not: counted, not passed over
+# without a word.
+_UNREADABLE = {
+    *(".3fr", ".arw", ".cr2", ".cr3", ".dng", ".erf", ".iiq", ".kdc", ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf"),
+    *(".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f", ".jxl", ".svg"),
+}
 # A file's size and when it was written; none if it has gone.
 State = tuple[int, int] | None
 
 
-def find(names: Iterable[str], recursive: bool, stdin: Iterable[str]) -> Iterator[Path | Address]:
+def find(
+    names: Iterable[str], recursive: bool, stdin: Iterable[str], passed_over: Counter[str] | None = None
+) -> Iterator[Path | Address]:
     """One after the other: files themselves, the images in a folder, what a pattern matches, the names in a list, of
     which each ends with its line or, in a list of those, with a zero byte (as those of find -print0).
 
     What is not there stays as it is, to be told with the others that are of no use. Names in a folder are sorted.
-    A picture that is meant by several of the names comes once. Raises UserError where the list cannot be read.
+    A picture that is meant by several of the names comes once. Pictures in folders, of kinds that Pillow cannot read, are
+    left out, and counted in `passed_over` by their endings. Raises UserError where the list cannot be read.
     """
-    names = [*names]
+    names, passed_over = [*names], Counter() if passed_over is None else passed_over
     if len(names) == 1:
-        yield from _meant(names[0], recursive, stdin)
+        yield from _meant(names[0], recursive, stdin, passed_over)
         return
     seen: set[str | Address] = set()
-    for picture in itertools.chain.from_iterable(_meant(name, recursive, stdin) for name in names):
+    for picture in itertools.chain.from_iterable(_meant(name, recursive, stdin, passed_over) for name in names):
         if (known_as := os.path.normpath(picture) if isinstance(picture, Path) else picture) not in seen:
             seen.add(known_as)
             yield picture
 
 
-def _meant(name: str, recursive: bool, stdin: Iterable[str]) -> Iterator[Path | Address]:
+def _meant(name: str, recursive: bool, stdin: Iterable[str], passed_over: Counter[str]) -> Iterator[Path | Address]:
     """By one name."""
     if name == STDIN:
         yield from (_named(one) for one in _split(_pieces(stdin)) if one.strip())
     # Not the methods of Path, which raise errors for names that are too long or may not be looked for.
     elif os.path.isdir(name):  # noqa: PTH112
-        yield from _in_folder(Path(name), recursive)
+        yield from _in_folder(Path(name), recursive, passed_over)
     elif is_address(name) or os.path.exists(name):  # noqa: PTH110
         yield _named(name)
     else:
-        yield from _matches(name, recursive)
+        yield from _matches(name, recursive, passed_over)
 
 
 def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1.0) -> Iterator[list[Path]]:
@@ -67,7 +77,7 @@ def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1
     before: dict[Path, State] = {}
     known: dict[Path, State] = {}
     while True:
-        now = {path: _state(path) for path in _in_folder(folder, recursive)}
+        now = {path: _state(path) for path in _in_folder(folder, recursive, Counter())}
         new = [path for path, state in now.items() if state == before.get(path) and state != known.get(path)]
         yield new
         known |= {path: _state(path) if written_into else now[path] for path in new}
@@ -104,12 +114,13 @@ def _whole(name: str, end: str) -> list[str]:
     return [name] if end == "\0" else name.removesuffix("\r").split("\0")  # which no name holds
 
 
-def _matches(pattern: str, recursive: bool) -> list[Path]:
+def _matches(pattern: str, recursive: bool, passed_over: Counter[str]) -> list[Path]:
     """What a pattern matches, each once, though a folder and what is in it may both be; or the pattern itself."""
     found: dict[Path, None] = {}
     for name in sorted(glob.glob(pattern, recursive=True)) or [pattern]:
         path = Path(name)
-        found |= dict.fromkeys(_in_folder(path, recursive) if os.path.isdir(name) else [path])  # noqa: PTH112
+        is_folder = os.path.isdir(name)  # noqa: PTH112
+        found |= dict.fromkeys(_in_folder(path, recursive, passed_over) if is_folder else [path])
     return [*found]
 
 
@@ -136,7 +147,7 @@ def _state(path: Path) -> State:
     return found.st_size, found.st_mtime_ns
 
 
-def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
+def _in_folder(folder: Path, recursive: bool, passed_over: Counter[str]) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             found = sorted(
@@ -149,9 +160,11 @@ def _in_folder(folder: Path, recursive: bool) -> Iterator[Path]:
         return
     for name, is_folder in found:
         if is_folder and recursive:
-            yield from _in_folder(folder / name, recursive)
+            yield from _in_folder(folder / name, recursive, passed_over)
         elif not is_folder and has_picture_name(Path(name)):
             yield folder / name
+        elif not is_folder and (ending := Path(name).suffix.lower()) in _UNREADABLE:
+            passed_over[ending] += 1
 
 
 def _is_hidden(name: str) -> bool:

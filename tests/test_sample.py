@@ -121,6 +121,19 @@ def test_what_is_no_picture_in_a_folder_is_left_alone(photos):
     assert {path.suffix.lower() for path in find([str(photos)], recursive=True, stdin=[])} == {".png"}
 
 
+def test_kinds_that_cannot_be_read_are_counted(photos, captioner, capsys):
+    for name in ("a.NEF", "b.nef", "sub/c.jxl", "film.mpg"):
+        (photos / name).touch()
+    assert run(photos, "--recursive") == 0
+    told = "passed over, since Pillow cannot read them: 2 .nef, 1 .jxl; save them as JPEG or PNG\n"
+    assert capsys.readouterr().err == told
+    raws = photos.parent / "raws"
+    raws.mkdir()
+    (raws / "a.dng").touch()
+    assert run(raws) == 1
+    assert capsys.readouterr().err.splitlines()[1].startswith("passed over, since Pillow cannot read them: 1 .dng")
+
+
 def test_names_in_a_list_may_end_with_zeros(photos):
     """As those of find -print0."""
     assert [path.name for path in find(["-"], False, ["photos/a.png\0photos/b c.png\0"])] == ["a.png", "b c.png"]
@@ -260,6 +273,21 @@ def test_a_file_that_ends_while_its_half_is_captioned_comes_again(photos, monkey
     assert [next(looks), photos / "a.png" in next(looks)] == [[], True]
     (photos / "a.png").write_bytes(b"the other half has come")
     assert [next(looks), next(looks), next(looks)] == [[], [photos / "a.png"], []]
+
+
+def test_that_a_watched_folder_has_gone_is_told(photos, captioner, monkeypatch, capsys):
+    def comings(*_):
+        yield []
+        photos.rename("elsewhere")
+        yield from [[], []]
+        Path("elsewhere").rename(photos)
+        yield []
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sample, "arrivals", comings)
+    assert run("--watch", photos) == 0
+    _, gone, again = capsys.readouterr().err.splitlines()
+    assert (gone, again) == (f"{photos} is gone; it may come back", f"{photos} is there again")
 
 
 def test_a_folder_is_watched_until_it_is_enough(photos, captioner, monkeypatch, tmp_path, capsys):

@@ -27,9 +27,8 @@ except ImportError:
 # other threads, too. Whoever wants to be warned is heard first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
-# What Pillow refuses, and what it is let do with JPEGs: those of telephones have 200 million pixels, and are decoded at
-# an eighth of their sides.
-MOST, MOST_OF_JPEG = 2 * (Image.MAX_IMAGE_PIXELS or 0), 400_000_000
+# Pixels that a JPEG may have: those of telephones have 200 million, and are decoded at an eighth of their sides.
+MOST_OF_JPEG = 400_000_000
 _JPEG = b"\xff\xd8\xff"
 # What an EPS begins with: a program in PostScript, for which Pillow starts Ghostscript.
 _PROGRAM = (b"%!PS", b"\xc5\xd0\xd3\xc6")
@@ -76,7 +75,7 @@ def open_image(data: bytes, smallest: int) -> Image.Image:
     with _refusing():
         image = begun(data)
         image.draft("RGB", (2 * smallest, 2 * smallest))
-        if image.width * image.height > MOST:  # a JPEG that is wanted whole
+        if Image.MAX_IMAGE_PIXELS and image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:  # a JPEG, wanted whole
             raise Image.DecompressionBombError
         return _rgb(ImageOps.exif_transpose(image))
 
