@@ -41,7 +41,7 @@ def find(
     which each ends with its line or, in a list of those, with a zero byte (as those of find -print0).
 
     What is not there stays as it is, to be told with the others that are of no use. Names in a folder are sorted.
-    A picture that is meant by several of the names comes once. Pictures in folders, of kinds that Pillow cannot read, are
+    A picture that is meant by several of the names comes once. Pictures in folders of kinds that Pillow cannot read are
     left out, and counted in `passed_over` by their endings. Raises UserError where the list cannot be read.
     """
     names, passed_over = [*names], Counter() if passed_over is None else passed_over
