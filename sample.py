@@ -41,7 +41,7 @@ from captioner_jax.config import Precision, validated
 from captioner_jax.data.images import ImageError
 from captioner_jax.fetching import Address, fetch
 from captioner_jax.generation.settings import Generation
-from captioner_jax.listing import STDIN, arrivals, find, has_picture_name
+from captioner_jax.listing import STDIN, arrivals, find, has_picture_name, is_long
 from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.results import (
     CAPTION,
@@ -237,7 +237,8 @@ def caption(
 ) -> None:
     """Tells the captions of all pictures that are not done."""
     images = remaining(pictures, options, done)
-    first = list(itertools.islice(images, 2 if STDIN in options.images else most_rows()))  # a list may grow slowly
+    may_grow_slowly = STDIN in options.images and not is_long(sys.stdin)
+    first = list(itertools.islice(images, 2 if may_grow_slowly else most_rows()))
     if not first:
         print("nothing is left to do", file=sys.stderr)
         return

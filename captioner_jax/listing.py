@@ -6,6 +6,7 @@ import glob
 import io
 import itertools
 import os
+import struct
 import sys
 import time
 from collections import Counter
@@ -20,6 +21,8 @@ from captioner_jax.fetching import Address, is_address
 STDIN = "-"
 # Bytes of a list that are read at a time, if they are there.
 PIECE = 2**16
+# Bytes that are some fifty names, or more.
+LONG = 2**12
 # What Pillow knows the names of, and does not read by itself, or that are no pictures, but programs or films.
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF"}
 # What telephones write, which Pillow reads with an extra; without that it is told, not passed over.
@@ -83,6 +86,18 @@ def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1
         known |= {path: _state(path) if written_into else now[path] for path in new}
         before = now
         time.sleep(pause)
+
+
+def is_long(stdin: Iterable[str]) -> bool:
+    """Does a list on standard input already have names for several full batches, which need not be waited for?"""
+    try:
+        import fcntl
+        import termios
+
+        waiting = struct.unpack("i", fcntl.ioctl(stdin.fileno(), termios.FIONREAD, bytes(4)))[0]  # type: ignore[attr-defined]
+    except (ImportError, AttributeError, OSError, ValueError):  # not on this system, or no file
+        return False
+    return waiting >= LONG
 
 
 def _pieces(stdin: Iterable[str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.fetching import Address
 from captioner_jax.files import write_whole
-from captioner_jax.listing import arrivals, find
+from captioner_jax.listing import arrivals, find, is_long
 from captioner_jax.results import head, lines_of, open_results, sidecar
 from tests.data.making import encoded, picture
 
@@ -137,6 +137,13 @@ def test_kinds_that_cannot_be_read_are_counted(photos, captioner, capsys):
 def test_names_in_a_list_may_end_with_zeros(photos):
     """As those of find -print0."""
     assert [path.name for path in find(["-"], False, ["photos/a.png\0photos/b c.png\0"])] == ["a.png", "b c.png"]
+
+
+def test_a_list_is_long_if_names_for_several_batches_are_there():
+    for names, expected in ((5, False), (500, True)):
+        with piped(b"photos/a.png\n" * names) as stdin:
+            assert is_long(stdin) == expected
+    assert not is_long([])
 
 
 def piped(content):
