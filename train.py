@@ -80,8 +80,8 @@ def with_recipe(arguments: list[str]) -> list[str]:
     if not arguments or arguments[0].startswith("-"):
         return [str(CONFIGS / "shapes.toml"), *arguments]
     named, *others = arguments
-    is_ours = not Path(named).exists() and (CONFIGS / named).is_file()
-    return [str(CONFIGS / named) if is_ours else named, *others]
+    ours = CONFIGS / named.removeprefix("configs/")
+    return [str(ours) if not Path(named).exists() and ours.is_file() else named, *others]
 
 
 def run(config: Config, resumption: Resumption) -> int:

@@ -27,7 +27,7 @@ from captioner_jax.config import DataConfig, NotNegative, Positive, Precision
 from captioner_jax.data.caption_files import split_name
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions
-from captioner_jax.data.source import DataSet, Source
+from captioner_jax.data.source import DataSet, Joined, Source
 from captioner_jax.errors import UserError, for_people, leave
 from captioner_jax.evaluation.coco_files import ImageId, read_references, read_results, to_references, to_results
 from captioner_jax.evaluation.report import make_report
@@ -47,7 +47,7 @@ class Evaluate:
     """Another, that writes together with the first; may be given several times."""
     data: DataConfig = field(default_factory=DataConfig)
     split: str = "test"
-    """Of the data set: train, validation, test, or another that it has."""
+    """Of the data set: train, validation, test, or another that it has; or all of it."""
     beam: Positive = 5
     """Width of the search; 1 is greedy."""
     consensus: NotNegative = 0
@@ -203,8 +203,10 @@ def _make(folder: Path) -> None:
 
 
 def _split(data: DataSet, name: str) -> Source:
+    if name == "all":
+        return Joined(data.splits.values())
     if name not in data.splits:
-        raise UserError(f"--split: no split {name!r}; there are {', '.join(data.splits)}")
+        raise UserError(f"--split: no split {name!r}; there are {', '.join(data.splits)}, and all")
     return data.splits[name]
 
 

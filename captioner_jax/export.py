@@ -158,6 +158,8 @@ def _platforms(asked: str) -> list[str]:
 def _output(options: Options) -> Path:
     if options.output is None and options.captioner.startswith("hf://"):
         raise UserError("name a folder by --output for what is exported of a captioner of the hub")
+    if options.output is None and Path(options.captioner).resolve() == bundle.RELEASED:
+        raise UserError("name a folder by --output for what is exported of the captioner that comes with the package")
     output = options.output or Path(options.captioner).absolute().with_name("export")
     if output.exists() and not options.force:
         raise UserError(f"{output} is there already: --force writes it anew")

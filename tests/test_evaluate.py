@@ -85,6 +85,15 @@ def test_a_split_may_be_called_as_people_call_it(asked, tmp_path, capsys):
     assert (tmp_path / "validation" / "scores.json").exists()
 
 
+def test_all_splits_may_be_scored_together(asked, tmp_path, capsys):
+    assert evaluate.main([*asked, "--beam", "1", "--split", "all"]) == 0
+    data = load(DataConfig(source="folder", path=asked[-1]))
+    names = [example.name for split in data.splits.values() for example in split]
+    assert f"scoring {len(names)} images of all" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "all" / "references.json").read_text())
+    assert [image["file_name"] for image in kept["images"]] == names
+
+
 def test_the_captioner_is_told_first(asked, capsys):
     assert evaluate.main(["--beam", "2", *asked]) == 1
     assert "name a captioner before all options" in capsys.readouterr().err

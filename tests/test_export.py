@@ -12,7 +12,7 @@ import pytest
 from jax import export as jax_export
 from PIL import Image
 
-from captioner_jax import export, exported_caption
+from captioner_jax import bundle, export, exported_caption
 from captioner_jax.captioning import Captioner
 from captioner_jax.data.images import open_image, to_square
 from captioner_jax.generation.selection import BLOCK
@@ -173,8 +173,9 @@ def test_nothing_is_written_over_unasked(saved, tmp_path, capsys):
     assert export.main([*asked, "--force", "--output", str(tmp_path / "mine")]) == 1
     assert "mine is there already and is no export" in capsys.readouterr().err
     assert (tmp_path / "mine" / "thesis.txt").exists()
-    assert export.main(["hf://owner/name"]) == 1
-    assert "name a folder by --output" in capsys.readouterr().err
+    for nowhere in ("hf://owner/name", str(bundle.RELEASED)):
+        assert export.main([nowhere]) == 1
+        assert "name a folder by --output" in capsys.readouterr().err
     assert export.main([str(tmp_path / "nobody"), "--output", str(tmp_path / "x")]) == 1
     assert "is no captioner" in capsys.readouterr().err
 

@@ -17,7 +17,8 @@ from PIL import Image
 
 import sample
 import train
-from captioner_jax import Captioner, bundle, evaluate
+from captioner_jax import Captioner, __version__, bundle, evaluate
+from captioner_jax import __main__ as command
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, interruptible
 from captioner_jax.text.tokenizer import train_words
@@ -522,6 +523,23 @@ def test_ctrl_c_while_a_program_is_imported_ends_it_without_a_traceback(program,
         text=True,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize(("option", "told"), [("--help", "captioner-jax train [RECIPE]"), ("--version", __version__)])
+def test_the_command_tells_what_it_is(option, told, capsys):
+    assert command.main([option]) == 0
+    assert told in capsys.readouterr().out
+
+
+def test_recipes_of_ours_are_found_by_the_names_that_documents_have(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ours = str(train.CONFIGS / "shapes.toml")
+    assert train.with_recipe(["configs/shapes.toml", "--plan", "x"]) == [ours, "--plan", "x"]
+    assert train.with_recipe(["shapes.toml"]) == [ours]
+    assert train.with_recipe(["configs/none.toml"]) == ["configs/none.toml"]
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "shapes.toml").touch()
+    assert train.with_recipe(["configs/shapes.toml"]) == ["configs/shapes.toml"]
 
 
 @pytest.mark.parametrize(("error", "code"), [("KeyboardInterrupt", 130), ("BrokenPipeError", 141)])

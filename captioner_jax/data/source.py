@@ -1,6 +1,7 @@
 """What every data set is made of here: captioned images, reached by number."""
 
 import dataclasses
+import itertools
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -53,6 +54,26 @@ class Source(Sequence[Example]):
     def shards(self) -> Sequence[str] | None:
         """The file that each example lies in, where many lie in one; None where that is unknown, or they do not."""
         return None
+
+
+class Joined(Source):
+    """Several splits as one, one after the other."""
+
+    def __init__(self, splits: Iterable[Source]):
+        self.splits = list(splits)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.splits))
+
+    def read(self, i: int) -> Example:
+        for split in self.splits:
+            if i < len(split):
+                return split.read(i)
+            i -= len(split)
+        raise IndexError(f"there are {len(self)} examples")
+
+    def captions(self) -> Iterator[tuple[str, ...]]:
+        return itertools.chain.from_iterable(split.captions() for split in self.splits)
 
 
 @dataclasses.dataclass(frozen=True)

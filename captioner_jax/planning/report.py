@@ -11,9 +11,14 @@ from captioner_jax.planning.estimate import Roofline, Work
 from captioner_jax.planning.program import Program, TooLarge
 from captioner_jax.planning.slices import Slice, find_slices
 from captioner_jax.planning.vocabulary import words
+from captioner_jax.training.contradictions import check_planned
 from captioner_jax.training.placement import chosen
 
 HEAD = ("slice", "chips", "steps", "encoder", "GiB a chip", "ms a step", "images/s", "MFU", "hours", "chip-hours")
+REMEDIES = (
+    "what may help: --train.accumulate, --train.remat, --devices.fsdp, --devices.model, --train.precision bfloat16, a "
+    "smaller --train.batch-size, more chips"
+)
 LIMITS = """\
 ms a step, and what follows from it, is what the chips' peaks allow: real steps are slower, and how much has not been
 measured. Images that come too slowly, evaluations, checkpoints and compilation are not in it."""
@@ -73,7 +78,7 @@ def details(row: Row) -> list[str]:
     title = f"\n{where}; a step in which the encoder {_encoder(row.phase)}"
     if isinstance(program, TooLarge):
         wanted, there = program.wanted / GIB, program.there / GIB
-        return [title, f"does not fit: wants {wanted:.2f} GiB a chip, and {there:.2f} GiB are to be had"]
+        return [title, f"does not fit: wants {wanted:.2f} GiB a chip, and {there:.2f} GiB are to be had", REMEDIES]
     return [title, *_held(program, one.chip), *_told(program.work), *_done(program, one.chip)]
 
 
@@ -136,7 +141,8 @@ def table(rows: Sequence[Iterable[str]]) -> str:
 
 
 def _check(config: Config) -> None:
-    """Raises UserError where the plan would not be that of the run."""
+    """Raises UserError where the plan would not be that of the run, or there would be none."""
+    check_planned(config)
     if config.devices.parallel == "pmap":
         raise UserError("--plan: pmap compiles for devices that are there; plan --devices.parallel jit")
     if config.train.objective == "self_critical":

@@ -13,6 +13,8 @@ from jax.experimental import topologies
 from captioner_jax.errors import UserError
 from captioner_jax.planning.chips import CHIPS, Chip
 
+# Chips along each of so many sides; of more the compiler breaks off the program.
+LONGEST = {2: 16, 3: 32}
 # The compiler comes in the library that drives TPUs, which looks for the machine it is on, and for a lock on its chips,
 # if it is not told. A plan touches no chip.
 ALONE = {
@@ -39,20 +41,27 @@ class Slice:
 
 def find_slices(names: str) -> list[Slice]:
     """Those named, a comma between them. Raises UserError where there are none of that name, or no compiler."""
-    kinds = [_kind(name) for name in names.split(",")]
+    asked = [name.strip().lower() for name in names.split(",")]
+    kinds = [_kind(name) for name in asked]
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(_no_compiler(sys.platform))
     for variable, value in ALONE.items():
         os.environ.setdefault(variable, value)
     jax.config.update("jax_platforms", "cpu")  # for the few arrays that are computed on the way
-    return [_find(name, chip) for name, chip in zip(names.split(","), kinds, strict=True)]
+    return [_find(name, chip) for name, chip in zip(asked, kinds, strict=True)]
 
 
 def _kind(name: str) -> Chip:
     kind, _, shape = name.partition(":")
     if kind not in CHIPS or not shape:
         raise UserError(f"--plan: {name!r} is no slice of {', '.join(CHIPS)}; say v5e:4x4, say v4:2x2x1")
-    return CHIPS[kind]
+    chip, sides = CHIPS[kind], shape.split("x")
+    if len(sides) != chip.sides or not all(
+        side.isdecimal() and 1 <= int(side) <= LONGEST[chip.sides] for side in sides
+    ):
+        longest = LONGEST[chip.sides]
+        raise UserError(f"--plan: {name!r} is no slice: {kind} has {chip.sides} sides, each of 1 to {longest} chips")
+    return chip
 
 
 def _find(name: str, chip: Chip) -> Slice:

@@ -25,6 +25,15 @@ def check_settings(config: Config) -> None:
     _check_sizes(config)
 
 
+def check_planned(config: Config) -> None:
+    """Those of them that can be told before it is known which weights there will be. Raises UserError."""
+    _check_objective(config)
+    _check_features(config)
+    _check_buckets(config.data)
+    _check_length(config)
+    _check_sizes(config)
+
+
 def _check_start(config: Config) -> None:
     """Raises UserError where it is not clear what the first parameters are, or random ones are not enough."""
     encoder, start = config.model.encoder, config.train.start

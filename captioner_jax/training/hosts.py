@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -21,6 +22,8 @@ from captioner_jax.errors import RESTART, UserError
 from captioner_jax.training.preemption import start_again_if_terminated
 
 Tree = TypeVar("Tree")
+# Seconds for all hosts to come in.
+PATIENCE = 300
 
 
 @contextlib.contextmanager
@@ -33,6 +36,8 @@ def together(devices: DevicesConfig) -> Iterator[None]:
     who = devices.coordinator, devices.processes, devices.process
     if devices.hosts == "told" and None in who:
         raise UserError("devices.hosts: told needs --devices.coordinator, --devices.processes and --devices.process")
+    if devices.coordinator is not None and not devices.coordinator.rpartition(":")[2].isdecimal():
+        raise UserError(f"devices.coordinator: {devices.coordinator!r} lacks a port: ADDRESS:1234")
     if devices.hosts != "told" and who != (None, None, None):
         raise UserError("devices.coordinator, processes and process are for --devices.hosts told")
     if devices.hosts == "one":
@@ -57,11 +62,18 @@ def together(devices: DevicesConfig) -> Iterator[None]:
 
 
 def _meet(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """JAX finds out what is None."""
+    """JAX finds out what is None. Where the others do not come, this ends before JAX breaks off the program."""
+    print(f"waiting up to {PATIENCE} s for the other hosts", file=sys.stderr, flush=True)
+    late = f"error: the other hosts have not come within {PATIENCE} s: start all of them again"
+    timer = threading.Timer(PATIENCE, _leave, (late, RESTART))
+    timer.daemon = True
+    timer.start()
     try:
-        jax.distributed.initialize(coordinator, processes, process)
+        jax.distributed.initialize(coordinator, processes, process, initialization_timeout=2 * PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"devices.hosts: the others are not found: {error}") from error
+    finally:
+        timer.cancel()
 
 
 def _leave(message: str, code: int) -> None:

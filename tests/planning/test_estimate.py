@@ -6,7 +6,7 @@ from captioner_jax.planning.chips import Chip
 from captioner_jax.planning.collectives import Collective
 from captioner_jax.planning.estimate import Roofline, Work
 
-CHIP = Chip("imagined", flops=100.0, memory=1.0, bandwidth=10.0, interconnect=5.0, cores="default")
+CHIP = Chip("imagined", flops=100.0, memory=1.0, bandwidth=10.0, interconnect=5.0, cores="default", sides=2)
 
 
 def test_a_roofline_by_hand():

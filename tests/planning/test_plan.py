@@ -139,6 +139,11 @@ def test_what_does_not_fit_is_told_in_bytes(told):
     [
         ("v5e", "linux", "'v5e' is no slice of v4, v5e, v5p, v6e"),
         ("h100:2x2", "linux", "'h100:2x2' is no slice of"),
+        ("v5e:0x0", "linux", "'v5e:0x0' is no slice: v5e has 2 sides, each of 1 to 16 chips"),
+        ("v5e:4x4x4", "linux", "'v5e:4x4x4' is no slice"),
+        ("v5e:1000x1000", "linux", "'v5e:1000x1000' is no slice"),
+        ("v4:2x2", "linux", "v4 has 3 sides, each of 1 to 32 chips"),
+        (" V5E:2x2 ", "linux", "not installed: pip install"),
         ("v5e:2x2", "linux", "not installed: pip install"),
         ("v5e:2x2", "darwin", "for Linux on x86-64 alone"),
     ],
@@ -155,6 +160,8 @@ def test_mistakes_are_said(name, platform, message, monkeypatch):
     [
         ({"devices": DevicesConfig(parallel="pmap")}, "pmap compiles for devices that are there"),
         ({"train": TrainConfig(objective="self_critical")}, "the compiler counts what is repeated once"),
+        ({"data": DataConfig(buckets=(30,), max_length=16)}, r"data\.buckets must rise"),
+        ({"data": DataConfig(features="somewhere")}, r"data\.features are of an encoder that does not change"),
     ],
 )
 def test_what_has_no_plan_is_said(settings, message):

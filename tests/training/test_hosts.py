@@ -1,6 +1,8 @@
 """Several processes that train together, on one machine."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -91,11 +93,32 @@ def test_a_sigterm_to_one_ends_both_after_the_same_step(runs):
     [
         (DevicesConfig(hosts="told"), r"needs --devices\.coordinator"),
         (DevicesConfig(processes=2), "are for --devices.hosts told"),
+        (DevicesConfig(hosts="told", coordinator="10.0.0.1", processes=2, process=0), r"'10\.0\.0\.1' lacks a port"),
     ],
 )
 def test_who_the_others_are_must_be_told_wholly_or_not_at_all(devices, message):
     with pytest.raises(UserError, match=message), hosts.together(devices):
         pass
+
+
+@pytest.mark.slow
+def test_who_waits_for_others_that_do_not_come_says_so_and_ends(pytestconfig):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    program = (
+        "from captioner_jax.config import DevicesConfig\n"
+        "from captioner_jax.training import hosts\n"
+        "hosts.PATIENCE = 3\n"
+        f"with hosts.together(DevicesConfig(hosts='told', coordinator='localhost:{port}', processes=2, process=0)):\n"
+        "    raise AssertionError\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=pytestconfig.rootpath, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == train.RESTART
+    assert "waiting up to 3 s for the other hosts\n" in done.stderr
+    assert "error: the other hosts have not come within 3 s: start all of them again\n" in done.stderr
 
 
 @pytest.mark.slow
