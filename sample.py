@@ -139,7 +139,9 @@ def main(arguments: list[str]) -> int:
     if options.serve:
         serve(captioner, asked, options)
         return 0
-    passed_over = Counter[str]()
+    passed_over = set[str]()
+    # Before the list is looked into, and its first piece gone from where it waits.
+    is_full = STDIN not in options.images or is_long(sys.stdin, most_rows())
     pictures = iter(()) if options.watch is not None else named(options, passed_over)
     with ExitStack() as open_files:
         out, done, gives_way, kind = sys.stdout, frozenset[str](), False, options.kind
@@ -155,7 +157,7 @@ def main(arguments: list[str]) -> int:
         elif options.watch is not None:
             watch(options.watch, captioner, asked, options, done, results)
         else:
-            caption(captioner, asked, options, pictures, done, results)
+            caption(captioner, asked, options, pictures, done, results, most_rows() if is_full else 2)
         for line in (*results.summary(), *told(passed_over)):
             print(line, file=sys.stderr)
         return 1 if results.without else 0
@@ -219,7 +221,8 @@ def check_sidecars(options: Options) -> None:
     ending, text = options.sidecar_ending, options.sidecar_text
     if not options.write_sidecars and (ending is not None or text is not None):
         raise UserError("--sidecar-ending and --sidecar-text are of --write-sidecars: ask for that, too")
-    if ending is not None and (has_picture_name(Path(f"x{ending}")) or Path(f"x{ending}").suffix != ending):
+    beside = Path(f"x{ending}")
+    if ending is not None and (not ending or has_picture_name(beside) or beside.suffix != ending):
         raise UserError(
             f"--sidecar-ending {ending}: wanted is a dot and what follows it, such as .caption, of no picture"
         )
@@ -234,11 +237,11 @@ def caption(
     pictures: Iterator[Path | Address],
     done: frozenset[str],
     results: Results,
+    first_rows: int,
 ) -> None:
-    """Tells the captions of all pictures that are not done."""
+    """Tells the captions of all pictures that are not done; of so many, if there are more, the first ones wait."""
     images = remaining(pictures, options, done)
-    may_grow_slowly = STDIN in options.images and not is_long(sys.stdin)
-    first = list(itertools.islice(images, 2 if may_grow_slowly else most_rows()))
+    first = list(itertools.islice(images, first_rows))
     if not first:
         print("nothing is left to do", file=sys.stderr)
         return
@@ -329,9 +332,9 @@ def reader(options: Options) -> Callable[[Path | Address], Path | bytes]:
     return read
 
 
-def named(options: Options, passed_over: Counter[str] | None = None) -> Iterator[Path | Address]:
-    """All pictures that are named; those of kinds that cannot be read are counted. Raises UserError where none is."""
-    passed_over = Counter() if passed_over is None else passed_over
+def named(options: Options, passed_over: set[str] | None = None) -> Iterator[Path | Address]:
+    """All pictures that are named; those of kinds that cannot be read are noted. Raises UserError where none is."""
+    passed_over = set() if passed_over is None else passed_over
     found = find(options.images, options.recursive, sys.stdin or (), passed_over)
     first = next(found, None)
     if first is None:
@@ -342,10 +345,11 @@ def named(options: Options, passed_over: Counter[str] | None = None) -> Iterator
     return itertools.chain([first], found)
 
 
-def told(passed_over: Counter[str]) -> Iterator[str]:
+def told(passed_over: set[str]) -> Iterator[str]:
     """What is to be said of pictures that cannot be read."""
     if passed_over:
-        kinds = ", ".join(f"{count:,} {ending}" for ending, count in passed_over.most_common())
+        counts = Counter(Path(name).suffix.lower() for name in passed_over)
+        kinds = ", ".join(f"{count:,} {ending}" for ending, count in counts.most_common())
         yield f"passed over, since Pillow cannot read them: {kinds}; save them as JPEG or PNG"
 
 

@@ -34,7 +34,8 @@ from captioner_jax.generation.writing import Untrained, halves, make_asked_write
 from captioner_jax.model.names import Parameters
 from captioner_jax.text.special import PAD
 
-Picture = Image.Image | np.ndarray | jax.Array | bytes | bytearray | io.BufferedIOBase | str | os.PathLike
+Open = io.BufferedIOBase | io.RawIOBase
+Picture = Image.Image | np.ndarray | jax.Array | bytes | bytearray | Open | str | os.PathLike
 """A PIL image, an array uint8[Y X], [Y X 3] or [Y X 4], the bytes of an image file, one that is open to be read, or the
 path of one."""
 Asked = TypeVar("Asked")
@@ -307,8 +308,8 @@ def _square(asked: Any, read: Callable[[Any], Picture], size: int, framing: Fram
                 return to_square(upright(_from_array(np.asarray(picture))), size, framing)
             case bytes() | bytearray():
                 return to_square(open_image(bytes(picture), size), size, framing)
-            case io.BufferedIOBase():
-                return to_square(open_image(picture.read(LARGEST), size), size, framing)
+            case io.BufferedIOBase() | io.RawIOBase():
+                return to_square(open_image(picture.read(LARGEST) or b"", size), size, framing)
             case str() | os.PathLike():
                 return to_square(open_image(content_of(Path(picture)), size), size, framing)
             case _:

@@ -420,7 +420,7 @@ def validated(kind: type[Settings], settings: dict[str, Any], where: str) -> Set
 
 
 def _as_json_has_it(value: Any) -> str | int | float:
-    """A date, which TOML knows and no setting is, as it was written; NumPy's numbers. Raises TypeError for others."""
+    """A date, which TOML knows and here is a text; NumPy's numbers. Raises TypeError for others."""
     if isinstance(value, datetime.date | datetime.time):
         return value.isoformat()
     if isinstance(value, numbers.Integral | numbers.Real):

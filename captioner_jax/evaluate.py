@@ -47,7 +47,7 @@ class Evaluate:
     """Another, that writes together with the first; may be given several times."""
     data: DataConfig = field(default_factory=DataConfig)
     split: str = "test"
-    """Of the data set: train, validation, test, or another that it has; or all of it."""
+    """Of the data set: train, validation, test, or another that it has; or all of these together."""
     beam: Positive = 5
     """Width of the search; 1 is greedy."""
     consensus: NotNegative = 0

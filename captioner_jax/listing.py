@@ -9,20 +9,20 @@ import os
 import struct
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from PIL import Image
 
+from captioner_jax.data.image_files import is_hidden
 from captioner_jax.errors import UserError
 from captioner_jax.fetching import Address, is_address
 
 STDIN = "-"
 # Bytes of a list that are read at a time, if they are there.
 PIECE = 2**16
-# Bytes that are some fifty names, or more.
-LONG = 2**12
+# Bytes of a list for each row of a batch, at which it is long: three names or so.
+LONG = 2**8
 # What Pillow knows the names of, and does not read by itself, or that are no pictures, but programs or films.
 _NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF"}
 # What telephones write, which Pillow reads with an extra; without that it is told, not passed over.
@@ -38,27 +38,27 @@ State = tuple[int, int] | None
 
 
 def find(
-    names: Iterable[str], recursive: bool, stdin: Iterable[str], passed_over: Counter[str] | None = None
+    names: Iterable[str], recursive: bool, stdin: Iterable[str], passed_over: set[str] | None = None
 ) -> Iterator[Path | Address]:
     """One after the other: files themselves, the images in a folder, what a pattern matches, the names in a list, of
     which each ends with its line or, in a list of those, with a zero byte (as those of find -print0).
 
     What is not there stays as it is, to be told with the others that are of no use. Names in a folder are sorted.
     A picture that is meant by several of the names comes once. Pictures in folders of kinds that Pillow cannot read are
-    left out, and counted in `passed_over` by their endings. Raises UserError where the list cannot be read.
+    left out, and noted in `passed_over`. Raises UserError where the list cannot be read.
     """
-    names, passed_over = [*names], Counter() if passed_over is None else passed_over
+    names, passed_over = [*names], set() if passed_over is None else passed_over
     if len(names) == 1:
         yield from _meant(names[0], recursive, stdin, passed_over)
         return
     seen: set[str | Address] = set()
     for picture in itertools.chain.from_iterable(_meant(name, recursive, stdin, passed_over) for name in names):
-        if (known_as := os.path.normpath(picture) if isinstance(picture, Path) else picture) not in seen:
+        if (known_as := _whole_name(picture) if isinstance(picture, Path) else picture) not in seen:
             seen.add(known_as)
             yield picture
 
 
-def _meant(name: str, recursive: bool, stdin: Iterable[str], passed_over: Counter[str]) -> Iterator[Path | Address]:
+def _meant(name: str, recursive: bool, stdin: Iterable[str], passed_over: set[str]) -> Iterator[Path | Address]:
     """By one name."""
     if name == STDIN:
         yield from (_named(one) for one in _split(_pieces(stdin)) if one.strip())
@@ -80,7 +80,7 @@ def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1
     before: dict[Path, State] = {}
     known: dict[Path, State] = {}
     while True:
-        now = {path: _state(path) for path in _in_folder(folder, recursive, Counter())}
+        now = {path: _state(path) for path in _in_folder(folder, recursive, set())}
         new = [path for path, state in now.items() if state == before.get(path) and state != known.get(path)]
         yield new
         known |= {path: _state(path) if written_into else now[path] for path in new}
@@ -88,8 +88,8 @@ def arrivals(folder: Path, recursive: bool, written_into: bool, pause: float = 1
         time.sleep(pause)
 
 
-def is_long(stdin: Iterable[str]) -> bool:
-    """Does a list on standard input already have names for several full batches, which need not be waited for?"""
+def is_long(stdin: Iterable[str], rows: int) -> bool:
+    """Does a list on standard input, not looked into yet, have names for several batches of so many rows already?"""
     try:
         import fcntl
         import termios
@@ -97,7 +97,7 @@ def is_long(stdin: Iterable[str]) -> bool:
         waiting = struct.unpack("i", fcntl.ioctl(stdin.fileno(), termios.FIONREAD, bytes(4)))[0]  # type: ignore[attr-defined]
     except (ImportError, AttributeError, OSError, ValueError):  # not on this system, or no file
         return False
-    return waiting >= LONG
+    return waiting >= LONG * rows
 
 
 def _pieces(stdin: Iterable[str]) -> Iterator[str]:
@@ -129,7 +129,7 @@ def _whole(name: str, end: str) -> list[str]:
     return [name] if end == "\0" else name.removesuffix("\r").split("\0")  # which no name holds
 
 
-def _matches(pattern: str, recursive: bool, passed_over: Counter[str]) -> list[Path]:
+def _matches(pattern: str, recursive: bool, passed_over: set[str]) -> list[Path]:
     """What a pattern matches, each once, though a folder and what is in it may both be; or the pattern itself."""
     found: dict[Path, None] = {}
     for name in sorted(glob.glob(pattern, recursive=True)) or [pattern]:
@@ -162,13 +162,13 @@ def _state(path: Path) -> State:
     return found.st_size, found.st_mtime_ns
 
 
-def _in_folder(folder: Path, recursive: bool, passed_over: Counter[str]) -> Iterator[Path]:
+def _in_folder(folder: Path, recursive: bool, passed_over: set[str]) -> Iterator[Path]:
     try:
         with os.scandir(folder) as entries:
             found = sorted(
                 (entry.name, entry.is_dir(follow_symlinks=False))
                 for entry in entries
-                if not (_is_hidden(entry.name) or _is_pipe(entry))
+                if not (is_hidden(entry.name) or _is_pipe(entry))
             )
     except OSError:
         yield folder  # whoever opens it learns what is wrong
@@ -178,13 +178,18 @@ def _in_folder(folder: Path, recursive: bool, passed_over: Counter[str]) -> Iter
             yield from _in_folder(folder / name, recursive, passed_over)
         elif not is_folder and has_picture_name(Path(name)):
             yield folder / name
-        elif not is_folder and (ending := Path(name).suffix.lower()) in _UNREADABLE:
-            passed_over[ending] += 1
+        elif not is_folder and Path(name).suffix.lower() in _UNREADABLE:
+            passed_over.add(_whole_name(folder / name))
 
 
-def _is_hidden(name: str) -> bool:
-    """Is it for programs rather than people, as previews are, and what a Mac notes of a file on other disks?"""
-    return name.startswith(".") or name == "@eaDir"
+def _whole_name(picture: Path) -> str:
+    """One however it is named: links to its folder are followed, and not the one that it may be itself."""
+    return f"{_real(str(Path.cwd() / picture.parent))}{os.sep}{picture.name}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _real(folder: str) -> str:
+    return os.path.realpath(folder)
 
 
 def _is_pipe(entry: os.DirEntry[str]) -> bool:

@@ -87,7 +87,8 @@ def tell(out: Stream, text: str, where: str) -> None:
 
 
 def open_results(path: Path, format: Format, resume: bool, force: bool, captions: int) -> Written:
-    """A new file of captions, or one to go on with, whose last image comes again if it has not so many captions.
+    """A new file of captions, or one to go on with, whose last image comes again if its captions, of which so
+    many are wanted, were not finished.
 
     Raises UserError where there is one and neither is asked for, and where it is not of this format.
     """
@@ -108,11 +109,12 @@ def open_results(path: Path, format: Format, resume: bool, force: bool, captions
 
 
 def _whole(path: Path, format: Format, captions: int) -> frozenset[str]:
-    """The images in the file. A line that was not finished is cut off, and so is the last image where it has fewer than
-    so many captions: who knows how many were to come."""
+    """The images in the file. A line that was not finished is cut off, and so is then the last image where it has fewer
+    than so many captions: who knows how many were to come."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         text = file.read()
     whole = text[: text.rfind("\n") + 1]
+    is_finished = whole == text
     try:
         match format:
             case "jsonl":
@@ -121,13 +123,16 @@ def _whole(path: Path, format: Format, captions: int) -> frozenset[str]:
                 first, *others = [*csv.reader(io.StringIO(whole, newline=""))] or [list(COLUMNS)]
                 if tuple(first) != COLUMNS:
                     raise ValueError(f"its columns are {', '.join(first)}")
-                rows = [(row[0], _csv([row])) for row in others if len(row) == len(COLUMNS)]
+                others = [row for row in others if row]
+                if others and len(others[-1]) < len(COLUMNS):  # within a name that holds an end of line
+                    is_finished, others = False, others[:-1]
+                rows = [(row[0], _csv([row])) for row in others]
             case "text":
                 raise UserError("--resume goes on with --format jsonl or csv: in text no name ends for certain")
     except (ValueError, KeyError, TypeError, IndexError, csv.Error) as error:
         raise UserError(f"{path} holds no captions as {format}: {error}") from error
     last = rows[-1][0] if rows else None
-    is_whole = [image for image, _ in rows].count(str(last)) >= captions
+    is_whole = is_finished or [image for image, _ in rows].count(str(last)) >= captions
     kept = rows if is_whole else [(image, row) for image, row in rows if image != last]
     write_whole(path, head(format) + "".join(row for _, row in kept))
     return frozenset(image for image, _ in kept)

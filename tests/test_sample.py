@@ -15,7 +15,7 @@ from hypothesis import given, strategies
 
 import sample
 from captioner_jax import bundle
-from captioner_jax.captioning import Caption
+from captioner_jax.captioning import Caption, most_rows
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.fetching import Address
@@ -87,7 +87,7 @@ def test_files_folders_patterns_and_lists_are_found(photos):
 
 def test_a_picture_that_is_meant_twice_comes_once(photos):
     lines = ["photos/a.png\n", "photos/sub/../b c.png\n", "new.png\n"]
-    names = ["photos/a.png", "photos", "photos/*.png", "-"]
+    names = ["photos/a.png", "photos", str(photos), "photos/*.png", "-"]
     found = [str(path) for path in find(names, False, lines)]
     assert found == [*(f"photos/{name}" for name in sorted(NAMES) if "/" not in name), "new.png"]
 
@@ -124,7 +124,7 @@ def test_what_is_no_picture_in_a_folder_is_left_alone(photos):
 def test_kinds_that_cannot_be_read_are_counted(photos, captioner, capsys):
     for name in ("a.NEF", "b.nef", "sub/c.jxl", "film.mpg"):
         (photos / name).touch()
-    assert run(photos, "--recursive") == 0
+    assert run(photos, "photos", "--recursive") == 0
     told = "passed over, since Pillow cannot read them: 2 .nef, 1 .jxl; save them as JPEG or PNG\n"
     assert capsys.readouterr().err == told
     raws = photos.parent / "raws"
@@ -142,8 +142,18 @@ def test_names_in_a_list_may_end_with_zeros(photos):
 def test_a_list_is_long_if_names_for_several_batches_are_there():
     for names, expected in ((5, False), (500, True)):
         with piped(b"photos/a.png\n" * names) as stdin:
-            assert is_long(stdin) == expected
-    assert not is_long([])
+            assert is_long(stdin, 16) == expected
+    assert not is_long([], 16)
+
+
+@pytest.mark.parametrize(("names", "full"), [(5, False), (500, True)])
+def test_a_long_list_is_captioned_in_full_batches(names, full, photos, captioner, monkeypatch):
+    rows = []
+    monkeypatch.setattr(sample, "rows_for", lambda pictures: rows.append(pictures) or 4)
+    with piped(b"".join(b"photos/%03d.png\n" % number for number in range(names))) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        assert run("-") == 0
+    assert rows == [most_rows() if full else 2]
 
 
 def piped(content):
@@ -392,10 +402,12 @@ def test_what_is_kept_of_a_file_is_as_it_was_whatever_images_are_called(format, 
     file = tmp_path_factory.mktemp("names") / "captions"
     lines = [lines_of(Address(name), [Caption('a "dog",\r a cat', -1.0, -2.0)], format) for name in names]
     write_whole(file, head(format) + "".join(lines))
-    with open_results(file, format, resume=True, force=False, captions=1).file:
-        pass
-    assert file.read_bytes().decode() == head(format) + "".join(lines)
     kept = open_results(file, format, resume=True, force=False, captions=2)
+    kept.file.close()
+    assert kept.images == {*names}
+    assert file.read_bytes().decode() == head(format) + "".join(lines)
+    file.write_bytes(file.read_bytes()[:-1])
+    kept = open_results(file, format, resume=True, force=False, captions=1)
     with kept.file as rest:
         rest.write(lines[-1])
     assert kept.images == {*names[:-1]}
@@ -436,6 +448,14 @@ def test_a_table_that_a_spreadsheet_has_written_goes_on(photos, captioner, tmp_p
     assert run(photos, "--output", out, "--resume") == 0
     assert captioner.asked.count("a.png") == 1
     assert len(list(csv.DictReader(io.StringIO(out.read_text())))) == 8
+
+
+def test_rows_that_a_hand_has_changed_stay(photos, captioner, tmp_path):
+    out = tmp_path / "captions.csv"
+    out.write_text("image,caption,score,log_p\nx.jpg,a dog, running,-1,-2\ny.jpg,a cat,-1,-2\n")
+    before = out.read_text()
+    assert run(photos / "a.png", "--output", out, "--resume", "--num-captions", 3) == 0
+    assert out.read_text().startswith(before)
 
 
 def test_what_is_to_be_written_over_stays_until_there_is_something_in_its_place(photos, captioner, tmp_path, capsys):
@@ -586,7 +606,7 @@ def test_a_file_beside_two_images_is_the_first_ones(more, photos, captioner, cap
         assert run("photos/a.png", photos / "a.png", "photos/a.webp", "photos/b c.png", "--write-sidecars", *more) == 1
         err = capsys.readouterr().err
         assert "photos/a.webp: a.txt is already that of a.png" in err
-        assert "1 of 4 pictures" in err
+        assert "1 of 3 pictures" in err
         assert (photos / "a.txt").read_text().startswith("a picture of a.png")
         assert (photos / "b c.txt").exists()
         (photos / "a.txt").unlink()
@@ -672,6 +692,7 @@ def refusing(file, number):
         (["photos/a.png", "--output", "x.JSONL", "--format", "csv"], "named like jsonl: leave out --format csv"),
         (["photos/a.png", "--sidecar-ending", ".caption"], "are of --write-sidecars: ask for that, too"),
         (["photos/a.png", "--write-sidecars", "--sidecar-ending", "caption"], "wanted is a dot and what follows it"),
+        (["photos/a.png", "--write-sidecars", "--sidecar-ending", ""], "a dot and what follows it"),
         (["photos/a.png", "--write-sidecars", "--sidecar-ending", ".PNG"], "such as .caption, of no picture"),
         (["photos/a.png", "--write-sidecars", "--sidecar-text", "ohwx"], "wanted is a line with {caption} in it"),
         (["photos/a.png", "--output", "x.json"], "lines of JSON go into a file named .jsonl"),

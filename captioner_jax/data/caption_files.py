@@ -179,7 +179,13 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
         )
     mark = _separator(header)
     width = header.count(mark) + 1
-    rows = _between_pipes(text, width) if mark == "|" else _separated(text, mark)
+    match mark:
+        case "|":
+            rows = _between_pipes(text, width)
+        case "\t":
+            rows = _between_tabs(text)
+        case _:
+            rows = _separated(text, mark)
     next(rows)
     for number, row in rows:
         where = f"{file} line {number}"
@@ -188,8 +194,9 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
         elif len(row) < width:
             yield Problem(where, "fewer columns than the header")
         elif len(row) > width:
-            name = {"\t": "tabs", ";": "semicolons"}.get(mark, "commas")
-            quotes = f"a caption with {name} needs quotes around it, and no space before them"
+            name = "semicolons" if mark == ";" else "commas"
+            needs = f"a caption with {name} needs quotes around it, and no space before them"
+            quotes = "a caption may have none" if mark == "\t" else needs
             yield Problem(where, f"more columns than the header; {quotes}")
         else:
             found = {name: row[place].strip() for name, place in columns.items()}
@@ -220,6 +227,18 @@ def _between_pipes(text: str, columns: int) -> Iterator[tuple[int, list[str]]]:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             yield number, line.split("|", columns - 1)
+
+
+def _between_tabs(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Quotation marks are part of a caption, but for those around the whole of it, as spreadsheets set them."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, [_unquoted(column.strip()) for column in line.split("\t")]
+
+
+def _unquoted(column: str) -> str:
+    is_quoted = len(column) > 1 and column[0] == column[-1] == '"'
+    return column[1:-1].replace('""', '"') if is_quoted else column
 
 
 def _json_lines(text: str, file: str) -> Iterator[Line | Problem]:
@@ -268,7 +287,8 @@ def _coco(images: list[Any], annotations: list[Any], file: str) -> Iterator[Line
             yield Problem(where, 'wanted an object with "id" and the text "file_name"')
             continue
         id, name = image["id"], image["file_name"]
-        split_of[id] = split_name(image.get("split"))
+        split = split_name(image.get("split"))
+        split_of[id] = split if split in (*SPLITS, RESTVAL) else None  # train2014 and the like tell where it comes from
         if names.setdefault(id, name) != name:
             doubtful.add(id)
             which = f"{id}: {names[id]}, {name}; {told[id]} captions"

@@ -42,12 +42,17 @@ def folder_of(path: str | None) -> Path:
 
 def found(captions: dict[str, list[str]], images: ImageFiles, where: Path, problems: list[Problem]) -> list[str]:
     """The captioned images that are there; the others are problems. Raises UserError where none is."""
-    names = []
+    names: list[str] = []
+    spelt: dict[Path, str] = {}
     for name in captions:
-        if name in images:
-            names.append(name)
-        else:
+        file = images.file(name) if isinstance(images, Folder) else None
+        if file is None and name not in images:
             problems.append(Problem(name, "no such image"))
+        elif file is not None and spelt.setdefault(file, name) != name:
+            twice = "an image that was named otherwise before; captions of this name are left out"
+            problems.append(Problem(name, twice, spelt[file]))
+        else:
+            names.append(name)
     if not names:
         such = next(iter(captions))
         like = _like(such, images)

@@ -14,9 +14,10 @@ from captioner_jax.errors import UserError
 # Looked for where no captions file is named.
 USUAL_FILES = (
     *("captions.csv", "captions.tsv", "captions.jsonl", "captions.json", "captions.txt", "results.csv"),
-    *("metadata.csv", "metadata.jsonl"),
     *("Flickr8k.token.txt", "results_20130124.token"),
 )
+# Of such a name is much else, too.
+OF_HUGGING_FACE = ("metadata.csv", "metadata.jsonl")
 
 
 def load(config: DataConfig) -> DataSet:
@@ -41,14 +42,14 @@ def without_captions(config: DataConfig) -> list[str]:
 def _captions(root: Path, images: Folder | Tar, name: str | None) -> tuple[str, Captions]:
     """Where they are, in words, and which."""
     usual = [root / name for name in USUAL_FILES if (root / name).is_file()]
+    usual = usual or [root / name for name in OF_HUGGING_FACE if (root / name).is_file()]
     if name is None and not usual and isinstance(images, Folder) and sidecars.are_there(images):
         return "in text files beside them", sidecars.read_sidecars(images)
     if name is None and len(usual) != 1:
         none = "no captions file of a usual name, and no text files beside images"
         what = "several captions files" if usual else none
-        raise UserError(
-            f"{root} has {what}: say which with --data.captions (check: --captions; known: {', '.join(USUAL_FILES)})"
-        )
+        known = ", ".join((*USUAL_FILES, *OF_HUGGING_FACE))
+        raise UserError(f"{root} has {what}: say which with --data.captions (check: --captions; known: {known})")
     file = usual[0] if name is None else root / name
     return f"in {file.name}", read_captions(file)
 

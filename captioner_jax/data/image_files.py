@@ -32,21 +32,26 @@ class Folder:
         self.path = path
 
     def __contains__(self, name: str) -> bool:
-        return self._file(name) is not None
+        return self.file(name) is not None
 
     def read(self, name: str) -> bytes:
         """Raises OSError where the file cannot be read."""
-        return (self._file(name) or self.path / name).read_bytes()
+        return (self.file(name) or self.path / name).read_bytes()
 
     def others(self, named: Iterable[str]) -> Iterator[str]:
         """Images that are there and are none of those named, folder by folder."""
-        taken = {file for name in named if (file := self._file(name)) is not None}
-        for folder, below, files in os.walk(self.path):
-            below.sort()
-            here = (Path(folder, name) for name in sorted(files) if _is_picture(name))
+        taken = {file for name in named if (file := self.file(name)) is not None}
+        seen: set[str] = set()
+        for folder, below, files in os.walk(self.path, followlinks=True):
+            if (place := os.path.realpath(folder)) in seen:  # by another link, or in a loop of them
+                below.clear()
+                continue
+            seen.add(place)
+            below[:] = sorted(name for name in below if not is_hidden(name))
+            here = (Path(folder, name) for name in sorted(files) if _is_picture(name) and not is_hidden(name))
             yield from (file.relative_to(self.path).as_posix() for file in here if file not in taken)
 
-    def _file(self, name: str) -> Path | None:
+    def file(self, name: str) -> Path | None:
         """The file that is meant, where there is one within the folder."""
         for spelt in _spellings(name):
             file = self.path / spelt
@@ -134,6 +139,11 @@ class Tar:
             if place not in taken and _is_picture(name):
                 taken.add(place)  # which has its bare name, too
                 yield name
+
+
+def is_hidden(name: str) -> bool:
+    """Is a file or folder for programs rather than people: previews, what a Mac notes of a file on other disks?"""
+    return name.startswith(".") or name == "@eaDir"
 
 
 def _is_picture(name: str) -> bool:

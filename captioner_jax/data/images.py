@@ -27,7 +27,8 @@ except ImportError:
 # other threads, too. Whoever wants to be warned is heard first.
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
-# Pixels that a JPEG may have: those of telephones have 200 million, and are decoded at an eighth of their sides.
+# Pixels that a JPEG may have: those of telephones have 200 million, and are decoded at an eighth of their sides. (Of a
+# progressive one all coefficients are held, two bytes and more a pixel.)
 MOST_OF_JPEG = 400_000_000
 _JPEG = b"\xff\xd8\xff"
 # What an EPS begins with: a program in PostScript, for which Pillow starts Ghostscript.

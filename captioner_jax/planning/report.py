@@ -16,8 +16,8 @@ from captioner_jax.training.placement import chosen
 
 HEAD = ("slice", "chips", "steps", "encoder", "GiB a chip", "ms a step", "images/s", "MFU", "hours", "chip-hours")
 REMEDIES = (
-    "what may help: --train.accumulate, --train.remat, --devices.fsdp, --devices.model, --train.precision bfloat16, a "
-    "smaller --train.batch-size, more chips"
+    "where it does not fit may help: --train.accumulate, --train.remat, --devices.fsdp, --devices.model, "
+    "--train.precision bfloat16, a smaller --train.batch-size, more chips"
 )
 LIMITS = """\
 ms a step, and what follows from it, is what the chips' peaks allow: real steps are slower, and how much has not been
@@ -62,6 +62,8 @@ def plan(config: Config, names: str) -> None:
     )
     print("\n".join(details(rows[len(phases(config)) - 1])))
     print("\n" + table([HEAD, *(cells(row, train.batch_size) for row in rows)]))
+    if any(isinstance(row.program, TooLarge) for row in rows):
+        print("\n" + REMEDIES)
     print("\n" + limits(config))
 
 
@@ -78,7 +80,7 @@ def details(row: Row) -> list[str]:
     title = f"\n{where}; a step in which the encoder {_encoder(row.phase)}"
     if isinstance(program, TooLarge):
         wanted, there = program.wanted / GIB, program.there / GIB
-        return [title, f"does not fit: wants {wanted:.2f} GiB a chip, and {there:.2f} GiB are to be had", REMEDIES]
+        return [title, f"does not fit: wants {wanted:.2f} GiB a chip, and {there:.2f} GiB are to be had"]
     return [title, *_held(program, one.chip), *_told(program.work), *_done(program, one.chip)]
 
 

@@ -27,7 +27,6 @@ def check_settings(config: Config) -> None:
 
 def check_planned(config: Config) -> None:
     """Those of them that can be told before it is known which weights there will be. Raises UserError."""
-    _check_objective(config)
     _check_features(config)
     _check_buckets(config.data)
     _check_length(config)

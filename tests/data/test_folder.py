@@ -87,6 +87,32 @@ def test_names_may_be_spelt_as_others_spell_them(tmp_path, spelt):
     assert [*images.others([name])] == []
 
 
+def test_an_image_by_two_names_is_one(tmp_path):
+    root = colour_folder(tmp_path / "data")
+    lines = [("000.jpg", "train"), (".\\000.jpg", "test"), ("001.jpg", "val"), (f"{root}/000.jpg", "test")]
+    rows = [json.dumps({"image": name, "caption": "a wall", "split": split}) for name, split in lines]
+    (root / "captions.jsonl").write_text("\n".join(rows))
+    data = load(config(root))
+    assert [[example.name for example in source] for source in everything(data).values()] == [["000.jpg"], ["001.jpg"]]
+    assert [problem.particulars for problem in data.problems] == ["000.jpg"] * 2
+
+
+def test_what_is_hidden_is_no_image_and_links_are_followed_once(tmp_path):
+    root, real = colour_folder(tmp_path / "data", images=3), colour_folder(tmp_path / "real", images=1)
+    for name in ("._000.jpg", ".previews/000.jpg", "@eaDir/000.jpg"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_bytes(b"x")
+    (root / "more").symlink_to(real)
+    (real / "loop").symlink_to(root)
+    assert [*Folder(root).others(["000.jpg"])] == ["001.jpg", "002.jpg", "more/000.jpg"]
+
+
+def test_metadata_are_captions_only_where_there_are_no_others(tmp_path):
+    root = colour_folder(tmp_path / "data")
+    (root / "metadata.csv").write_text("file,camera\n000.jpg,mine\n")
+    assert "captions in captions.jsonl" in load(config(root)).about
+
+
 @pytest.mark.parametrize("spelt", ["000", "000.JPG", "data/000.jpg", "000.png"])
 def test_a_name_that_is_almost_right_is_told(tmp_path, spelt):
     root = colour_folder(tmp_path / "data")
