@@ -245,9 +245,8 @@ def caption(
     if not first:
         print("nothing is left to do", file=sys.stderr)
         return
-    is_shown = (
-        not results.out.isatty() and sys.stderr is not None and sys.stderr.isatty()
-    )  # or lines tell how far it is
+    # Lines of captions on a terminal show how far it is, and where nobody looks nothing need be shown.
+    is_shown = sys.stderr is not None and sys.stderr.isatty() and not results.out.isatty()
     is_counted = is_shown and STDIN not in options.images
     counted = sum(1 for _ in remaining(named(options), options, done)) if is_counted else None
     shown = captioner.stream(itertools.chain(first, images), asked, rows_for(len(first)), reader(options))

@@ -36,7 +36,10 @@ class Folder:
 
     def read(self, name: str) -> bytes:
         """Raises OSError where the file cannot be read."""
-        return (self.file(name) or self.path / name).read_bytes()
+        try:
+            return (self.path / name).read_bytes()  # as it stands, which most do
+        except FileNotFoundError:
+            return (self.file(name) or self.path / name).read_bytes()
 
     def others(self, named: Iterable[str]) -> Iterator[str]:
         """Images that are there and are none of those named, folder by folder."""
@@ -53,12 +56,13 @@ class Folder:
 
     def file(self, name: str) -> Path | None:
         """The file that is meant, where there is one within the folder."""
-        for spelt in _spellings(name):
+        for spelt in map(Path, _spellings(name)):
+            if spelt.is_absolute() and spelt.is_relative_to(root := self.path.absolute()):
+                spelt = spelt.relative_to(root)
             file = self.path / spelt
             with contextlib.suppress(OSError, ValueError):  # a name that no file can have
-                inside = ".." not in Path(spelt).parts and file.absolute().is_relative_to(self.path.absolute())
-                if inside and file.is_file():
-                    return self.path / file.absolute().relative_to(self.path.absolute())
+                if not spelt.is_absolute() and ".." not in spelt.parts and file.is_file():
+                    return file
         return None
 
 
@@ -150,11 +154,12 @@ def _is_picture(name: str) -> bool:
     return name.rpartition(".")[2].lower() in ENDINGS
 
 
-def _spellings(name: str) -> list[str]:
+def _spellings(name: str) -> Iterator[str]:
     """As it stands; with the folders of Windows; letters and their accents together, or apart."""
+    yield name
     slashes = name.replace("\\", "/")
-    forms = [unicodedata.normalize(form, slashes) for form in ("NFC", "NFD")]
-    return list(dict.fromkeys([name, slashes, *forms]))
+    others = (slashes, *(unicodedata.normalize(form, slashes) for form in ("NFC", "NFD")))
+    yield from (spelt for spelt in dict.fromkeys(others) if spelt != name)
 
 
 def folders(root: Path) -> list[Path]:
