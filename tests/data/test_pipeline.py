@@ -312,11 +312,15 @@ def test_the_last_evaluation_batch_is_filled_with_nothing(folder):
 def test_all_captions_of_each_image_are_scored(folder, most_come_last):
     lines = [{"image": f"{i:03}.jpg", "caption": f"a wall {n}"} for i in range(9) for n in range(1 + 2 * (i % 3))]
     lines = sorted(lines, key=lambda line: int(line["image"][:3]) % 3, reverse=not most_come_last)
+    lines = [
+        line | {"split": "val" if line["image"] == "008.jpg" else "train"} for line in lines
+    ]  # which keep the order
     (folder / "captions.jsonl").write_text("\n".join(map(json.dumps, lines)))
     config = DataConfig(source="folder", path=str(folder), image_size=16, max_length=6)
     source = load(config).train
     tokenizer = Tokenizer.train(source.captions(), config)
     scored = [row for _, batch in evaluation_batches(source, config, tokenizer, batch_size=4) for row in batch.tokens]
+    assert len(next(source.captions())) == (1 if most_come_last else 5)
     told = [tuple(tokenizer.decode(ids[1:]) for ids in row if ids[1] != PAD) for row in scored]
     assert told[: len(source)] == list(source.captions())
 
