@@ -50,7 +50,7 @@ from captioner_jax.training.examiner import Examiner, check_best, show, values, 
 from captioner_jax.training.gallery import gallery
 from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.placement import Placement, make_placement
-from captioner_jax.training.preemption import Preemption
+from captioner_jax.training.preemption import PreemptedError, Preemption
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.rewards import make_reward
 from captioner_jax.training.self_critical import SelfCritical
@@ -176,14 +176,18 @@ def train(
     )
     with telling as progress, tracing, Preemption() as preemption:
         batches = progress.awaited(batches)
-        step, last = first, first >= settings.steps or checkpoints.out_of_patience(settings.patience)
-        stop = False
+        step = first
 
-        def look() -> None:
-            """Scores the captioner of this moment, and keeps it if none was better."""
+        def look() -> bool:
+            """Scores the captioner of this moment, and keeps it if none was better. False where a SIGTERM has come."""
             progress.check(newest=True)
             captioner = placement.local(state.best_guess)
-            scores = examiner.score(data.validation, captioner, config.evaluation.images, views)
+            try:
+                scores = examiner.score(
+                    data.validation, captioner, config.evaluation.images, views, check=preemption.check
+                )
+            except PreemptedError:
+                return False
             show(scores, config.evaluation.examples)
             progress.write(values(scores))
             progress.hang(gallery(scores, config.evaluation.examples))
@@ -191,28 +195,37 @@ def train(
             if is_best and hosts.is_first():
                 examiner.keep(captioner, values(scores), step)
             progress.restart_clock()
+            return True
 
-        if step == 0 and settings.start is not None:
-            look()  # at what is to be beaten
+        def save() -> None:
+            progress.check(newest=True)
+            checkpoints.save(placement.saved(state), is_due=is_due)
+            progress.restart_clock()
+
+        is_to_be_beaten = checkpoints.latest is None and settings.start is not None
+        is_due = (checkpoints.best.is_due or is_to_be_beaten) and not look()
+        if is_due and is_to_be_beaten:
+            save()
+        last = first >= settings.steps or checkpoints.out_of_patience(settings.patience)
+        stop = is_due
         while not (last or stop):
             encoder_learns = step >= settings.encoder_from and not settings.encoder_frozen
             batch = next(batches)
             state, metrics = steps[encoder_learns](state, placement.spread(batch))
             progress.record(metrics, program=(encoder_learns, batch.tokens.shape))
             step += 1
-            last, stop = step == settings.steps, preemption.asked(step)
+            last = step == settings.steps
             if last or step % settings.log_every == 0:
                 progress.tell(learning_rate(step - 1))
             if last or step % settings.evaluate_every == 0:
-                look()
+                is_due = not look()
                 if checkpoints.out_of_patience(settings.patience):
                     print(f"{settings.patience} evaluations without a better captioner: training stops at step {step}")
                     last = True
+            stop = is_due or preemption.asked()
             if last or stop or step % settings.checkpoint_every == 0:
-                progress.check(newest=True)
-                checkpoints.save(placement.saved(state))
-                progress.restart_clock()
-    return last
+                save()
+    return last and not is_due
 
 
 def train_steps(config: Config, beginning: Beginning, goal: Objective, placement: Placement) -> list[TrainStep]:

@@ -255,8 +255,8 @@ def _follow_the_run(worker: int, workers: int) -> None:
 
     Grain ends its workers; what is killed, or leaves without Python's farewell, does not come to that.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+    for name in {"SIGTERM", "SIGINT", "SIGHUP"} & set(signal.Signals.__members__):  # Windows lacks some
+        signal.signal(signal.Signals[name], signal.SIG_IGN)
     threading.Thread(target=_end_with_the_run, daemon=True).start()
 
 

@@ -56,8 +56,11 @@ def score_split(
     images: int | None = None,
     views: Views | None = None,
     shown: int = 0,
+    check: Callable[[], None] = lambda: None,
 ) -> Scores:
     """Scores of the first `images` of a split, or of all. Raises UserError where none of them can be used.
+
+    `check` is called before each batch, and may raise what ends this early.
 
     Each image is seen once, both for the loss and for what is written; it is as `views` shows it, or pixels. The files
     of the first `shown` are kept with what is written of them, and not those of a whole split.
@@ -67,6 +70,7 @@ def score_split(
     rows = even_rows(batch_size)
     batches = evaluation_batches(source, data, tokenizer, batch_size=rows, images=images, views=views)
     for examples, batch in tqdm.tqdm(batches, "scoring", unit="batch", leave=False, disable=None):
+        check()
         batch = batch._replace(images=sight(parameters, batch.images))
         found = write(parameters, batch)
         loss, count = loss_sums(parameters, batch)

@@ -83,6 +83,8 @@ class Best(NamedTuple):
     score: float
     fruitless: int
     of: str | None = None
+    is_due: bool = False
+    """The captioner of this checkpoint is still to be scored."""
 
 
 class Checkpoints:
@@ -139,11 +141,12 @@ class Checkpoints:
         """Have so many scores in a row not been the best?"""
         return patience is not None and self.best.fruitless >= patience
 
-    def save(self, state: TrainState) -> None:
-        """Begins to write; returns as soon as the state may be changed again.
+    def save(self, state: TrainState, *, is_due: bool = False) -> None:
+        """Begins to write; returns as soon as the state may be changed again. `is_due`: it is still to be scored.
 
         Raises UserError where this checkpoint, or the one before, cannot be written; OutageError, if it could be later.
         """
+        self.best = self.best._replace(is_due=is_due)
         items = {"state": ocp.args.StandardSave(vars(state)), "best": ocp.args.JsonSave(self.best._asdict())}
         if self.is_elsewhere:
             items["folder"] = ocp.args.StandardSave({"tar": archive.packed(self.folder)})
@@ -177,6 +180,7 @@ class Checkpoints:
         best = Best(**found["best"])
         if best.of in (self.best.of, None):  # scores of another kind say nothing here
             self.best = best._replace(of=self.best.of)
+        self.best = self.best._replace(is_due=best.is_due)
         self._write_notes()
         return TrainState(**found["state"])
 

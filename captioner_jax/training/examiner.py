@@ -1,7 +1,7 @@
 """Looks at a captioner while it trains: scores, captions beside their references, the best one kept as a directory."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import nnx
@@ -50,8 +50,12 @@ class Examiner:
         parameters: Parameters,
         images: int | None,
         views: Mapping[str, Views] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> dict[str, Scores]:
-        """The scores of the first `images` of each split, or of all; as `views` shows a split where it has such."""
+        """The scores of the first `images` of each split, or of all; as `views` shows a split where it has such.
+
+        `check` is called before each batch, and may raise what ends this early.
+        """
         parameters = everywhere(parameters)
         return {
             name: score_split(
@@ -66,6 +70,7 @@ class Examiner:
                 images=images,
                 views=(views or {}).get(name),
                 shown=self.config.evaluation.examples,
+                check=check,
             )
             for name, source in splits.items()
         }

@@ -19,7 +19,7 @@ from jax.experimental import multihost_utils
 from captioner_jax.config import DevicesConfig
 from captioner_jax.data.pipeline import HostShare
 from captioner_jax.errors import RESTART, UserError
-from captioner_jax.training.preemption import start_again_if_terminated
+from captioner_jax.training.preemption import start_again_if_terminated, terminated_by_hanging_up
 
 Tree = TypeVar("Tree")
 # Seconds for all hosts to come in.
@@ -41,12 +41,16 @@ def together(devices: DevicesConfig) -> Iterator[None]:
     if devices.hosts != "told" and who != (None, None, None):
         raise UserError("devices.coordinator, processes and process are for --devices.hosts told")
     if devices.hosts == "one":
-        with start_again_if_terminated():
+        with start_again_if_terminated(), terminated_by_hanging_up():
             yield
         return
     _meet(*who)
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(sys.stdout if is_first() else nowhere):
+        with (
+            open(os.devnull, "w") as nowhere,
+            contextlib.redirect_stdout(sys.stdout if is_first() else nowhere),
+            terminated_by_hanging_up(),
+        ):
             yield
     except UserError as error:
         _leave(f"error: {error}", error.code)

@@ -1,7 +1,12 @@
-"""Making room when asked to: clouds and queues send SIGTERM some time before they take a machine away."""
+"""Making room when asked to: clouds and queues send SIGTERM some time before they take a machine away.
+
+A terminal that goes away (SIGHUP) asks for the same.
+"""
 
 import contextlib
+import os
 import signal
+import stat
 import sys
 from collections.abc import Iterator
 from types import FrameType, TracebackType
@@ -27,17 +32,49 @@ def start_again_if_terminated() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextlib.contextmanager
+def terminated_by_hanging_up() -> Iterator[None]:
+    """A terminal that goes away does what a SIGTERM does, except where nohup has it ignored."""
+    heeds = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL  # Windows has none
+    before = signal.signal(signal.SIGHUP, _hang_up) if heeds else None
+    try:
+        yield
+    finally:
+        if heeds:
+            signal.signal(signal.SIGHUP, before)
+
+
+def _hang_up(number: int, frame: FrameType | None) -> None:
+    """The terminal, or what it read through, takes no more words: they would be errors. A file does."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        if not stat.S_ISREG(os.fstat(stream).st_mode):
+            os.dup2(nowhere, stream)
+    os.close(nowhere)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class PreemptedError(Exception):
+    """What was going on is left where it is, since the run is to stop."""
+
+
 class Preemption:
-    """Whether this run is to stop: looked at between steps, so that none is cut short."""
+    """Whether this run is to stop: looked at between steps, so that none is cut short, and between batches scored."""
 
     def __init__(self) -> None:
-        self.is_asked = False
+        self.is_asked, self.times = False, 0
 
-    def asked(self, step: int) -> bool:
-        """Has a SIGTERM come? Where there are several hosts, to any of them, and all are told after the same step."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
+    def asked(self) -> bool:
+        """Has a SIGTERM come? Where there are several hosts, to any of them: all are told the same the n-th time."""
+        if jax.process_count() > 1 and not self.is_asked:
+            self.times += 1
+            self.is_asked = multihost_utils.reached_preemption_sync_point(self.times)
         return self.is_asked
+
+    def check(self) -> None:
+        """Raises PreemptedError if so."""
+        if self.asked():
+            raise PreemptedError
 
     def __enter__(self) -> "Preemption":
         if jax.process_count() == 1:  # otherwise JAX listens, on all hosts

@@ -1,7 +1,10 @@
 """What a run is asked for reaches its steps, its scores and what it leaves; a few steps each."""
 
 import dataclasses
+import itertools
 import json
+import os
+import signal
 
 import jax
 import numpy as np
@@ -59,9 +62,9 @@ def test_settings_reach_steps_scores_and_checkpoints(folder, tmp_path, monkeypat
             beams.append(of_beam)
             super().__init__(config, graphdef, preprocessing, tokenizer, of_beam, history)
 
-        def score(self, splits, parameters, most, views=None):
+        def score(self, splits, parameters, most, views=None, **others):
             images.append(most)
-            return super().score(splits, parameters, most, views)
+            return super().score(splits, parameters, most, views, **others)
 
     monkeypatch.setattr(train, "train_steps", noting)
     monkeypatch.setattr(train, "Examiner", Examiner)
@@ -87,7 +90,8 @@ def test_a_run_that_goes_on_ends_in_the_very_state(folder, tmp_path):
         arguments = [*options(folder, tmp_path, name, steps=6), "--train.checkpoint-every", "3"]
         if first is not None:
             stopped = pytest.MonkeyPatch()
-            stopped.setattr(train.Preemption, "asked", lambda self, step, first=first: step == first)
+            asked = itertools.count(1)
+            stopped.setattr(train.Preemption, "asked", lambda self, asked=asked, first=first: next(asked) == first)
             assert train.main(arguments) == train.RESTART
             stopped.undo()
             arguments += ["--resume"]
@@ -96,6 +100,39 @@ def test_a_run_that_goes_on_ends_in_the_very_state(folder, tmp_path):
     assert states[0].keys() == states[1].keys()
     for name, one in states[0].items():
         np.testing.assert_array_equal(states[1][name], one, err_msg=name)
+
+
+def scores(run):
+    """What a run told of its captions on validation images, as often as it did."""
+    lines = [line for line in metrics(run) if "validation/loss" in line]
+    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
+
+
+def test_a_sigterm_while_captions_are_scored_leaves_that_to_the_resumed_run(folder, tmp_path, monkeypatch):
+    """At what is to be beaten, after the second step and after the last."""
+    assert train.main(options(folder, tmp_path, "begun", steps=1)) == 0
+    score, codes, calls = train.Examiner.score, [], itertools.count(1)
+
+    def terminated(examiner, *about, check=None, **others):
+        if check is not None and next(calls) % 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return score(examiner, *about, **others, **({"check": check} if check else {}))
+
+    def arguments(name):
+        start = ["--train.start", str(tmp_path / "begun" / "captioner"), "--train.encoder-from", "0"]
+        often = ["--train.evaluate-every", "2", "--train.log-every", "1", "--begin-or-resume"]
+        return [*options(folder, tmp_path, name, steps=4), *start, *often]
+
+    assert train.main(arguments("one")) == 0
+    monkeypatch.setattr(train.Examiner, "score", terminated)
+    while not codes or codes[-1] == train.RESTART:
+        codes.append(train.main(arguments("two")))
+    assert codes == [train.RESTART] * 3 + [0]
+    assert [line["step"] for line in scores(tmp_path / "one")] == [0, 2, 4]
+    assert scores(tmp_path / "two") == scores(tmp_path / "one")
+    one, two = (tmp_path / name / "captioner" for name in ("one", "two"))
+    assert (two / "weights.safetensors").read_bytes() == (one / "weights.safetensors").read_bytes()
+    assert bundle.load(two).training["step"] == bundle.load(one).training["step"]
 
 
 def test_the_best_is_kept_and_not_the_newest(folder, tmp_path, monkeypatch):

@@ -2,13 +2,18 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import itertools
 import json
+import os
+import pty
 import random
 import resource
 import subprocess
 import sys
+import termios
 import time
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
@@ -42,6 +47,30 @@ def test_a_sigterm_ends_a_run_after_a_checkpoint_and_it_goes_on(runs, undisturbe
     code, _, err = runs.start("terminated", "--begin-or-resume").ended()
     assert code == 0, err
     bit_for_bit(runs.losses("terminated"), undisturbed)
+
+
+@pytest.mark.slow
+def test_a_terminal_that_goes_away_ends_a_run_after_a_checkpoint(runs):
+    """Of which nothing is ignored, as nohup would, and into which it would go on to write."""
+    terminal, end = pty.openpty()
+    arguments = ["--name", "hung_up", *runs.options, "--train.steps", "100000", "--train.checkpoint-every", "100000"]
+    run = subprocess.Popen(
+        [sys.executable, train.__file__, "configs/shapes.toml", *arguments],
+        cwd=Path(train.__file__).parent,
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(end)
+    said = b""
+    while b"step      3/" not in said:
+        said += os.read(terminal, 4096)
+    os.close(terminal)
+    assert run.wait(60) == train.RESTART
+    (step,) = runs.checkpoints("hung_up")
+    assert step >= 3
 
 
 @pytest.mark.slow
