@@ -2,9 +2,10 @@
 
 python -m captioner_jax.evaluate CAPTIONER [--ensemble OTHER ...] --data.path FOLDER [--split test] [--beam 5]
                                  [--consensus 30 [--neighbours 20]] [--output FOLDER]
-python -m captioner_jax.evaluate score RESULTS.json ANNOTATIONS.json [--output FILE.json]
+python -m captioner_jax.evaluate score CAPTIONS REFERENCES [--output FILE.json]
 
-The first writes captions of a split's images and scores them; the second scores anybody's, in COCO's files.
+The first writes captions of a split's images and scores them; the second scores anybody's, in COCO's files or in lists
+by the images' names.
 """
 
 import dataclasses
@@ -12,7 +13,6 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions
 from captioner_jax.data.source import DataSet, Joined, Source
 from captioner_jax.errors import UserError, for_people, leave
-from captioner_jax.evaluation.coco_files import ImageId, read_references, read_results, to_references, to_results
+from captioner_jax.evaluation.coco_files import to_references, to_results
+from captioner_jax.evaluation.pairs import read_pairs
 from captioner_jax.evaluation.report import make_report
 from captioner_jax.evaluation.split import Scores, score_split
 from captioner_jax.files import write_whole
@@ -65,12 +66,12 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Score:
-    """Scores captions in a COCO results file by the references in a COCO annotations file."""
+    """Scores captions by what people wrote of the same images."""
 
-    results: tyro.conf.Positional[Path]
-    """[{"image_id": ..., "caption": ...}, ...]"""
-    annotations: tyro.conf.Positional[Path]
-    """{"annotations": [{"image_id": ..., "caption": ...}, ...], ...}"""
+    captions: tyro.conf.Positional[Path]
+    """A COCO results file, or .jsonl, .csv, .tsv or .txt with a caption for each image's name, as of sample.py."""
+    references: tyro.conf.Positional[Path]
+    """A COCO annotations file; or any file of captions that one can train on, by the images' names."""
     output: Path | None = None
     """File for the scores as JSON."""
 
@@ -129,25 +130,12 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
 
 def score(options: Score) -> None:
     """Prints the table, and writes it as JSON if that is asked for."""
-    captions = read_results(options.results)
-    references = read_references(options.annotations)
-    unknown = [image for image in captions if image not in references]
-    if unknown:
-        raise UserError(
-            f"{options.annotations} has no captions of {len(unknown)} images in {options.results}: "
-            f"{', '.join(map(json.dumps, unknown[:5]))}{_other_kind(unknown, references)}"
-        )
-    report = make_report(list(captions.values()), [references[image] for image in captions])
-    print(f"{len(captions)} captions of {len(references)} images with references")
+    pairs = read_pairs(options.captions, options.references)
+    report = make_report(pairs.captions, pairs.references)
+    print(f"{len(pairs.captions)} captions of {pairs.images} images with references")
     print(report.table())
     if options.output:
         _keep(options.output, report.to_json())
-
-
-def _other_kind(unknown: Iterable[ImageId], references: Container[ImageId]) -> str:
-    """A hint where images are numbers in one file and texts in the other."""
-    others = (str(image) if isinstance(image, int) else int(image) for image in unknown if str(image).isdecimal())
-    return "; there they are numbers, or texts, and here not" if any(image in references for image in others) else ""
 
 
 def _scores(one: Together, captioners: list[Bundle], split: Source, options: Evaluate) -> Scores:

@@ -129,6 +129,66 @@ def test_a_damaged_image_stops_where_that_is_asked_for(asked, tmp_path, capsys):
     assert f"{name}: not an image" in capsys.readouterr().err
 
 
+ONE = "two dogs run through grass"
+OTHER = "a man rides a wave"
+RESULTS = {
+    "results.json": json.dumps([{"image_id": "a.jpg", "caption": ONE}, {"image_id": "sub/b.jpg", "caption": OTHER}]),
+    "results.jsonl": "".join(
+        json.dumps({"image": f"there/{image}", "caption": caption, "score": -1}) + "\n"
+        for image, caption in (("a.jpg", ONE), ("sub/b.jpg", OTHER))
+    ),
+    "results.csv": f"image,caption,score,log_p\nthere\\a.jpg,{ONE},-1,-2\nthere\\sub\\b.jpg,{OTHER},-1,-2\n",
+    "results.txt": f"a.jpg\t{ONE}\n./sub/b.jpg\t{OTHER}\n",
+}
+PEOPLE = [("a.jpg", ONE), ("a.jpg", "dogs on a lawn"), ("sub/b.jpg", OTHER), ("b.jpg", "a street"), ("c.jpg", "a cat")]
+REFERENCES = {
+    "references.csv": "image,caption\n" + "".join(f"{image},{caption}\n" for image, caption in PEOPLE),
+    "references.json": json.dumps(
+        {
+            "images": [{"id": n, "file_name": name} for n, name in enumerate(("a.jpg", "sub/b.jpg", "b.jpg", "c.jpg"))],
+            "annotations": [
+                {"image_id": ["a.jpg", "sub/b.jpg", "b.jpg", "c.jpg"].index(image), "caption": caption}
+                for image, caption in PEOPLE
+            ],
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("results", RESULTS)
+@pytest.mark.parametrize("references", REFERENCES)
+def test_anybodys_captions_are_scored_by_the_images_names(results, references, tmp_path, capsys):
+    if results.endswith(".json") and references.endswith(".json"):
+        pytest.skip("these are by ids")
+    (tmp_path / results).write_text(RESULTS[results])
+    (tmp_path / references).write_text(REFERENCES[references])
+    assert evaluate.main(["score", str(tmp_path / results), str(tmp_path / references)]) == 0
+    out = capsys.readouterr().out
+    assert "2 captions of 4 images with references" in out
+    assert "BLEU-4     1.0000" in out
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("a.jpg\ta dog\nb/a.jpg\ta dog\n", "two files of one name"),
+        ("a.jpg\ta dog\na.jpg\ta cat\n", "2 captions of a.jpg, and one is to be scored"),
+        ("a.jpg\n", "no tab between image and caption"),
+        ("a.jpg\ta dog\nd.jpg\t\n", "1 lines cannot be used"),
+        ("d.jpg\ta dog\n", 'has no captions of 1 images in RESULTS: "d.jpg"\n'),
+        ("x/b.jpg\ta dog\n", None),
+        ("b.jpg\ta dog\n", None),
+        ("y/sub/b.jpg\ta dog\n", None),
+    ],
+)
+def test_captions_of_which_it_is_not_clear_whose_they_are_are_not_scored(lines, message, tmp_path, capsys):
+    (tmp_path / "results.txt").write_text(lines)
+    (tmp_path / "references.csv").write_text(REFERENCES["references.csv"])
+    code = evaluate.main(["score", str(tmp_path / "results.txt"), str(tmp_path / "references.csv")])
+    err = capsys.readouterr().err.replace(str(tmp_path / "results.txt"), "RESULTS")
+    assert (code, message is None or message in err) == (message is not None, True), err
+
+
 @pytest.mark.parametrize(
     ("results", "annotations", "message"),
     [
