@@ -53,6 +53,8 @@ def describe(image: Path, caption: str) -> None:
         with _inside(partial) as file:
             file.modify_xmp({key: {'lang="x-default"': caption} for key in XMP})
             file.modify_exif({EXIF: caption})
+            if IPTC in file.read_iptc(ANY):
+                file.modify_iptc({IPTC: None})  # the same by an older standard, which would go on telling what was said
         check_copy(image, partial)
         take_place(partial, image)
     except (RuntimeError, OSError, UnicodeError, ImageError) as error:

@@ -64,6 +64,17 @@ def test_what_was_there_besides_stays_and_another_description_takes_its_place(tm
             assert inside.read_exif()["Exif.Image.Orientation"] == "6"
 
 
+def test_an_older_standard_does_not_go_on_telling_what_was_said(tmp_path):
+    file = tmp_path / "a.jpg"
+    file.write_bytes(encoded(noise(), "JPEG"))
+    with pyexiv2.Image(str(file)) as inside:
+        inside.modify_iptc({"Iptc.Application2.Caption": "old", "Iptc.Application2.Byline": ["me"]})
+    assert is_described(file)
+    describe(file, "new")
+    with pyexiv2.Image(str(file)) as inside:
+        assert inside.read_iptc() == {"Iptc.Application2.Byline": ["me"]}
+
+
 def test_somebody_elses_description_is_seen(tmp_path):
     by_cameras = ["OLYMPUS DIGITAL CAMERA         ", "SONY DSC", "DCIM\\100MEDIA\\DJI_0001.JPG", "default"]
     nothing = [(text, False) for text in ["  ", *by_cameras]]
