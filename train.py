@@ -46,11 +46,11 @@ from captioner_jax.training.alone import alone
 from captioner_jax.training.beginning import Beginning, begin
 from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
 from captioner_jax.training.contradictions import check_settings
-from captioner_jax.training.examiner import Examiner, check_best, show, values, worth
-from captioner_jax.training.gallery import gallery
+from captioner_jax.training.examiner import Examiner, check_best, show, values
+from captioner_jax.training.looking import Look
 from captioner_jax.training.optimizer import make_optimizer, schedule
 from captioner_jax.training.placement import Placement, make_placement
-from captioner_jax.training.preemption import PreemptedError, Preemption
+from captioner_jax.training.preemption import Preemption
 from captioner_jax.training.progress import Progress
 from captioner_jax.training.rewards import make_reward
 from captioner_jax.training.self_critical import SelfCritical
@@ -176,38 +176,15 @@ def train(
     )
     with telling as progress, tracing, Preemption() as preemption:
         batches = progress.awaited(batches)
+        look = Look(examiner, data.validation, views, progress, checkpoints, preemption)
         step = first
-
-        def look() -> bool:
-            """Scores the captioner of this moment, and keeps it if none was better. False where a SIGTERM has come."""
-            progress.check(newest=True)
-            captioner = placement.local(state.best_guess)
-            try:
-                scores = examiner.score(
-                    data.validation, captioner, config.evaluation.images, views, check=preemption.check
-                )
-            except PreemptedError:
-                return False
-            show(scores, config.evaluation.examples)
-            progress.write(values(scores))
-            progress.hang(gallery(scores, config.evaluation.examples))
-            is_best = checkpoints.is_best(hosts.agreed(worth(scores["validation"], config.evaluation.best)))
-            if is_best and hosts.is_first():
-                examiner.keep(captioner, values(scores), step)
-            progress.restart_clock()
-            return True
-
-        def save() -> None:
-            progress.check(newest=True)
-            checkpoints.save(placement.saved(state), is_due=is_due)
-            progress.restart_clock()
-
         is_to_be_beaten = checkpoints.latest is None and settings.start is not None
-        is_due = (checkpoints.best.is_due or is_to_be_beaten) and not look()
-        if is_due and is_to_be_beaten:
-            save()
-        last = first >= settings.steps or checkpoints.out_of_patience(settings.patience)
-        stop = is_due
+        is_due = is_to_be_beaten or checkpoints.best.is_due
+        if is_due:
+            is_due = not look.at(placement.local(state.best_guess), step)
+            if is_due and is_to_be_beaten:
+                checkpoints.save(placement.saved(state), is_due=is_due)
+        last, stop = first >= settings.steps or checkpoints.out_of_patience(settings.patience), is_due
         while not (last or stop):
             encoder_learns = step >= settings.encoder_from and not settings.encoder_frozen
             batch = next(batches)
@@ -218,13 +195,17 @@ def train(
             if last or step % settings.log_every == 0:
                 progress.tell(learning_rate(step - 1))
             if last or step % settings.evaluate_every == 0:
-                is_due = not look()
+                progress.check(newest=True)
+                is_due = not look.at(placement.local(state.best_guess), step)
+                progress.restart_clock()
                 if checkpoints.out_of_patience(settings.patience):
                     print(f"{settings.patience} evaluations without a better captioner: training stops at step {step}")
                     last = True
             stop = is_due or preemption.asked()
             if last or stop or step % settings.checkpoint_every == 0:
-                save()
+                progress.check(newest=True)
+                checkpoints.save(placement.saved(state), is_due=is_due)
+                progress.restart_clock()
     return last and not is_due
 
 

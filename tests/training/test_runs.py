@@ -18,6 +18,7 @@ from captioner_jax.config import Config, EvaluationConfig, TrainConfig
 from captioner_jax.errors import UserError
 from captioner_jax.evaluation.split import Scores
 from captioner_jax.text.tokenizer import train_words
+from captioner_jax.training import looking
 from captioner_jax.training.examiner import check_best, worth
 from captioner_jax.training.optimizer import schedule
 from captioner_jax.training.step import CrossEntropy
@@ -137,7 +138,7 @@ def test_a_sigterm_while_captions_are_scored_leaves_that_to_the_resumed_run(fold
 
 def test_the_best_is_kept_and_not_the_newest(folder, tmp_path, monkeypatch):
     worths = iter([1.0, 3.0, 2.0])
-    monkeypatch.setattr(train, "worth", lambda *_: next(worths))
+    monkeypatch.setattr(looking, "worth", lambda *_: next(worths))
     assert train.main([*options(folder, tmp_path, "best", steps=3), "--train.evaluate-every", "1"]) == 0
     assert bundle.load(tmp_path / "best" / "captioner").training["step"] == 2
 
