@@ -378,4 +378,4 @@ if __name__ == "__main__":
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="surrogateescape")  # names of files may be no UTF-8
-    leave(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]), waits=False)  # as --watch ends by Ctrl-C, while a picture may not have come

@@ -54,10 +54,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
     os._exit(INTERRUPTED)
 
 
-def leave(code: int) -> NoReturn:
-    """Ends the program, all of whose `finally`s are done: at once after Ctrl-C and where nobody reads any more, since
-    threads that wait for a picture would be waited for, and the compiler's do not survive."""
-    if code not in (INTERRUPTED, UNREAD):
+def leave(code: int, *, waits: bool = True) -> NoReturn:
+    """Ends the program, all of whose `finally`s are done. It `waits` for threads that are left, but after Ctrl-C and
+    where nobody reads any more: they may wait for a picture that never comes, and the compiler's do not survive."""
+    if waits and code not in (INTERRUPTED, UNREAD):
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, full, or none at all

@@ -542,8 +542,11 @@ def test_recipes_of_ours_are_found_by_the_names_that_documents_have(tmp_path, mo
     assert train.with_recipe(["configs/shapes.toml"]) == ["configs/shapes.toml"]
 
 
-@pytest.mark.parametrize(("error", "code"), [("KeyboardInterrupt", 130), ("BrokenPipeError", 141)])
-def test_who_leaves_off_waits_for_no_thread(error, code, pytestconfig):
+@pytest.mark.parametrize(
+    ("ends", "waits", "code"),
+    [("raise KeyboardInterrupt", True, 130), ("raise BrokenPipeError", True, 141), ("return 1", False, 1)],
+)
+def test_who_leaves_off_waits_for_no_thread(ends, waits, code, pytestconfig):
     """Such as one that reads a picture from where none comes."""
     program = (
         "import os\n"
@@ -553,8 +556,8 @@ def test_who_leaves_off_waits_for_no_thread(error, code, pytestconfig):
         "def main(arguments):\n"
         "    print('told before', flush=False)\n"
         "    ThreadPoolExecutor().submit(os.read, os.pipe()[0], 1)\n"
-        f"    raise {error}\n"
-        "leave(main([]))\n"
+        f"    {ends}\n"
+        f"leave(main([]), waits={waits})\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=pytestconfig.rootpath, capture_output=True, text=True, timeout=60
