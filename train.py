@@ -44,7 +44,7 @@ from captioner_jax.training import hosts, storage
 from captioner_jax.training.agreement import agree_on_data, agree_on_settings
 from captioner_jax.training.alone import alone
 from captioner_jax.training.beginning import Beginning, begin
-from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
+from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of, shapes_of
 from captioner_jax.training.contradictions import check_settings
 from captioner_jax.training.examiner import Examiner, check_best, show, values
 from captioner_jax.training.looking import Look
@@ -154,14 +154,15 @@ def train(
     False where a SIGTERM has ended it early, after a checkpoint.
     """
     settings = config.train
-    graphdef, state, preprocessing, _, history = beginning
-    state = placement.place(state)
+    state = placement.place(beginning.hand_over())
     if checkpoints.latest is not None:
-        state = placement.place(checkpoints.restore(placement.saved(state)))
+        shapes = shapes_of(placement.saved(state))
+        del state  # before there is another
+        state = placement.place(checkpoints.restore(shapes))
     first = checkpoints.latest or 0
     tracing = Trace(config.folder / "tensorboard", settings.profile if hosts.is_first() else None)
     steps = [tracing.around(step) for step in train_steps(config, beginning, goal, placement)]
-    examiner = Examiner(config, graphdef, preprocessing, tokenizer, history=history)
+    examiner = Examiner(config, beginning.graphdef, beginning.preprocessing, tokenizer, history=beginning.history)
     learning_rate = schedule(settings, settings.learning_rate)
     batches = training_batches(
         data.train, told, config.data, settings, first=first, share=hosts.share(), views=views.get("train")

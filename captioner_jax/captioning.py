@@ -77,6 +77,9 @@ class Captioner:
         self.framing: Framing = first.preprocessing.framing
         self.max_length = min(one.max_length for one in bundles)
         self._models = [_model(one, precision) for one in bundles]
+        self._index = functools.cache(
+            lambda: everywhere([index(one.photographs) for one in bundles if one.photographs is not None])
+        )
         self._writer = functools.lru_cache(maxsize=8)(self._make_writer)
         self._recorder = functools.lru_cache(maxsize=8)(self._make_recorder)
         self._reader = functools.cache(lambda: make_reader(self._models[0].untrained, ALTERNATIVES))
@@ -211,7 +214,7 @@ class Captioner:
 
     def _make_writer(self, asked: Generation) -> Callable[..., Found]:
         search = make_search(asked, self.tokenizer, self.max_length)
-        photographs = everywhere([index(kept) for kept in bundle.photographs_of(self.bundles, asked.neighbours)])
+        photographs = self._index() if bundle.photographs_of(self.bundles, asked.neighbours) else []
         write = make_asked_writer([model.untrained for model in self._models], search)
         return lambda *arguments: write(*arguments, photographs)
 

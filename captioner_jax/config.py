@@ -252,7 +252,8 @@ class TrainConfig:
     precision: Precision = "float32"
     """Of what is computed in a step; parameters, gradients, optimizer, softmax, normalisation and loss are float32."""
     remat: bool = False
-    """Compute blocks, and logits by parts, again on the way back, in place of keeping them: less memory, more time."""
+    """Compute blocks, and in cross-entropy logits by parts, again on the way back, in place of keeping them: less
+    memory, more time."""
     learning_rate: Annotated[float, Gt(0)] = 2e-3
     """At its height, after the warm-up; of AdamW."""
     matrix_learning_rate: Annotated[float, Gt(0)] | None = None
@@ -284,7 +285,7 @@ class TrainConfig:
     """If set, the captioner is the exponential moving average of the weights, this share of it kept at each step."""
     label_smoothing: Share = 0.0
     """Probability mass spread evenly over the vocabulary (Szegedy et al. 2016)."""
-    seed: Seed = 0
+    seed: Annotated[Seed, Lt(2**32)] = 0
     """Of parameters, dropout, shuffling and augmentation."""
     log_every: Positive = 50
     """Steps between lines of progress."""

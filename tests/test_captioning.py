@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from captioner_jax import captioning
 from captioner_jax.captioning import BATCH, FEW, Captioner
 from captioner_jax.config import EncoderConfig
 from captioner_jax.data.images import ImageError
 from captioner_jax.devices import device_count
 from captioner_jax.explain.drawing import GAP, TEXT, TILE
-from captioner_jax.generation.neighbours import Photographs
+from captioner_jax.generation.neighbours import Photographs, index
 from captioner_jax.generation.search import Found
 from captioner_jax.generation.settings import Generation
 from captioner_jax.generation.writing import make_writer
@@ -106,6 +107,16 @@ def test_in_bfloat16_captioners_take_half_the_room_and_can_do_all_that_they_can(
     written = rounded.written(PICTURE, Generation())
     assert all(np.isfinite(x).all() for x in rounded.grounded(written))
     assert rounded.searched(written, Generation())
+
+
+def test_kept_photographs_are_indexed_once_however_captions_are_asked_for(monkeypatch):
+    rng, indexed = np.random.default_rng(0), []
+    seen, captions = rng.normal(size=(12, 32)).astype(np.float16), rng.integers(4, 12, (12, 1, 9)).astype(np.int16)
+    captioner = Captioner(dataclasses.replace(untrained(), photographs=Photographs(seen, captions)))
+    monkeypatch.setattr(captioning, "index", lambda kept: indexed.append(kept) or index(kept))
+    for beam in (2, 3):
+        captioner.caption(PICTURE, beam=beam, consensus=2, neighbours=3)
+    assert len(indexed) == 1
 
 
 def test_any_number_of_pictures_takes_three_programs():

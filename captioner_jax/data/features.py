@@ -28,7 +28,7 @@ from captioner_jax.config import DataConfig, EncoderConfig
 from captioner_jax.data.ahead import read_ahead
 from captioner_jax.data.augmentation import augment
 from captioner_jax.data.images import ImageError, Preprocessing, normalise, open_image, to_square
-from captioner_jax.data.pictures import side
+from captioner_jax.data.pictures import side, to_keep
 from captioner_jax.data.source import Example, Source
 from captioner_jax.data.views import Lesson
 from captioner_jax.devices import device_count, everywhere, over_images
@@ -221,7 +221,7 @@ def _all_shown(source: Source, config: DataConfig, views: int) -> Iterator[tuple
 def _show(i: int, source: Source, config: DataConfig, view: int) -> _Shown:
     size = config.image_size
     try:
-        picture = open_image(source[i].image, side(config))
+        picture = open_image(to_keep(source[i]), side(config))
     except ImageError as error:
         return _Shown(np.zeros((size, size, 3), np.uint8), problem=str(error))
     pixels, mirrored = pixels_of(view, i, picture, config)

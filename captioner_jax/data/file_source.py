@@ -21,11 +21,13 @@ class FileSource(Source):
         return len(self.names)
 
     def read(self, i: int) -> Example:
+        name, told = self.names[i], self.told[i]
         try:
-            image = self.images.read(self.names[i])
-        except OSError:
-            image = b""  # gone or unreadable since the run began: shows as a damaged image, by name
-        return Example(self.names[i], image, self.told[i])
+            return Example(name, self.images.read(name), told)
+        except PermissionError:
+            return Example(name, b"", told)  # shows as a damaged image, by name
+        except OSError as error:
+            return Example(name, b"", told, lost=error.strerror or str(error))
 
     def captions(self) -> Iterator[tuple[str, ...]]:
         return iter(self.told)

@@ -1,12 +1,16 @@
 """The order in which training takes the images of a split: each once an epoch, every epoch anew."""
 
 import functools
+import threading
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import grain
 import numpy as np
 from jaxtyping import Int
+
+# Threads that come to an epoch together would otherwise each work it out.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @runtime_checkable
@@ -39,7 +43,8 @@ class ShardByShard:
 
     def __getitem__(self, place: int) -> np.integer:
         epoch, place = divmod(place, self.images)
-        return _epoch(self, epoch)[place]
+        with _ONE_AT_A_TIME:
+            return _epoch(self, epoch)[place]
 
 
 @functools.lru_cache(maxsize=2)

@@ -13,8 +13,8 @@ from PIL import Image
 
 from captioner_jax.config import DataConfig
 from captioner_jax.data.images import ImageError, open_image
-from captioner_jax.data.source import Source
-from captioner_jax.errors import UserError
+from captioner_jax.data.source import Example, Source
+from captioner_jax.errors import OutageError, UserError
 from captioner_jax.files import whole_folder
 
 
@@ -91,12 +91,21 @@ def scaled(image: Image.Image, shorter: int) -> Image.Image:
     return image.resize((width, height), Image.Resampling.BICUBIC)
 
 
+def to_keep(example: Example) -> bytes:
+    """Its file, for what is kept of it for good. Raises OutageError where that cannot be read now."""
+    if example.lost is not None:
+        raise OutageError(
+            f"{example.name}: {example.lost}: what is kept of images cannot be made while their files are not to be had"
+        )
+    return example.image
+
+
 def _make(source: Source, config: DataConfig, folder: Path) -> None:
     shorter = side(config)
 
     def picture(i: int) -> np.ndarray | str:
         try:
-            return np.asarray(scaled(open_image(source[i].image, shorter), shorter))
+            return np.asarray(scaled(open_image(to_keep(source[i]), shorter), shorter))
         except ImageError as error:
             return str(error)
 

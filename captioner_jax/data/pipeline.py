@@ -48,6 +48,7 @@ class Batch(NamedTuple):
     U = T + 1 ids.
 
     An example that cannot be used is an image of zeros whose captions are all padding: it weighs nothing in the loss.
+    (In the statistics of a batch normalisation that learns them, black is counted.)
     """
 
     images: UInt8[np.ndarray, "B Y X 3"] | Float[np.ndarray, "B y x C"] | Lesson
@@ -255,8 +256,8 @@ def _follow_the_run(worker: int, workers: int) -> None:
 
     Grain ends its workers; what is killed, or leaves without Python's farewell, does not come to that.
     """
-    for name in {"SIGTERM", "SIGINT", "SIGHUP"} & set(signal.Signals.__members__):  # Windows lacks some
-        signal.signal(signal.Signals[name], signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_run, daemon=True).start()
 
 

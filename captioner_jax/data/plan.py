@@ -6,6 +6,7 @@ can work out its own share.
 
 import dataclasses
 import functools
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ from captioner_jax.data.told import Told
 
 # Batches among which captions of like length are brought together.
 WINDOW = 32
+# Threads that come to a window together would otherwise each work it out.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Draw(NamedTuple):
@@ -41,7 +44,8 @@ class Plan:
     def batch(self, number: int) -> Draw:
         """Batch 0, 1, ... without end."""
         window, place = divmod(number, self.window)
-        return _window(self, window)[place]
+        with _ONE_AT_A_TIME:
+            return _window(self, window)[place]
 
     @property
     def window(self) -> int:

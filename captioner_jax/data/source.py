@@ -32,6 +32,8 @@ class Example(NamedTuple):
     captions: tuple[str, ...]
     facts: str | None = None
     """A drawn scene as JSON, where the truth of a caption can be checked."""
+    lost: str | None = None
+    """Why the file, which was there as the data were listed, cannot be read now; then `image` is empty."""
 
 
 class Source(Sequence[Example]):

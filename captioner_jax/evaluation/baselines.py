@@ -1,12 +1,12 @@
 """What a captioner must be better than: word statistics that never look at the image."""
 
-import collections
-import itertools
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from captioner_jax.text.special import PAD
+import numpy as np
+from jaxtyping import Int
+
+from captioner_jax.text.special import PAD, START
 
 
 class Entropies(NamedTuple):
@@ -16,23 +16,24 @@ class Entropies(NamedTuple):
     bigram: float
 
 
-def entropies(captions: Iterable[Iterable[int]]) -> Entropies:
-    r"""Of the words of encoded captions, alone and given the word before:
+def entropies(captions: Iterable[Sequence[int] | Int[np.ndarray, " U"]]) -> Entropies:
+    r"""Of the words of encoded captions, each from START on, alone and given the word before:
 
     $$H(w) = -\sum_w p(w) \log p(w), \qquad H(w \mid u) = -\sum_{u, w} p(u, w) \log p(w \mid u)$$
 
     (Shannon 1948, sections 6 and 7), with the relative frequencies of these very captions for probabilities: no
     unigram or bigram model, however fitted, needs fewer nats for them.
     """
-    words: collections.Counter[int] = collections.Counter()
-    pairs: collections.Counter[tuple[int, int]] = collections.Counter()
-    before: collections.Counter[int] = collections.Counter()
-    for caption in captions:
-        ids = [int(i) for i in caption if i != PAD]
-        words.update(ids[1:])
-        pairs.update(itertools.pairwise(ids))
-        before.update(ids[:-1])
-    total = words.total()
-    unigram = -sum(n * math.log(n / total) for n in words.values()) / total
-    bigram = -sum(n * math.log(n / before[u]) for (u, _), n in pairs.items()) / total
-    return Entropies(unigram, bigram)
+    ids = np.concatenate([np.asarray(caption, np.int64) for caption in captions])
+    ids = ids[ids != PAD]
+    is_pair = ids[1:] != START
+    before, words = ids[:-1][is_pair], ids[1:][is_pair]
+    alone, pairs, first = (_n_log_n(of) for of in (words, before * (ids.max() + 1) + words, before))
+    total = len(words)
+    return Entropies(float(np.log(total) - alone / total), float((first - pairs) / total))
+
+
+def _n_log_n(ids: Int[np.ndarray, " N"]) -> float:
+    r"""$\sum_i n_i \log n_i$ over the numbers that occur, each $n_i$ times."""
+    counts = np.unique(ids, return_counts=True)[1]
+    return float((counts * np.log(counts)).sum())

@@ -1,16 +1,12 @@
 """One process at a time trains into a run's folder."""
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from captioner_jax.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # on Windows, where nothing is locked
-    fcntl = None
 
 LOCK = ".running"
 
@@ -34,8 +30,6 @@ def alone(folder: Path) -> Iterator[None]:
 
 def _lock(folder: Path, held: contextlib.ExitStack) -> None:
     """Raises BlockingIOError where another has it, or has just given it up."""
-    if fcntl is None:
-        return
     folder.mkdir(parents=True, exist_ok=True)
     file, lock = held.enter_context((folder / LOCK).open("w")), folder / LOCK
     fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,7 @@
 """A captioner before its first step: random, but for an encoder with published weights; or one that was kept."""
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,8 @@ from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.step import TrainState, first_state
 
 
-class Beginning(NamedTuple):
+@dataclasses.dataclass
+class Beginning:
     """The model's structure, its first state, what images must go through for it, and where its encoder is from.
 
     `history` is to be told with the captioner: the kind of its `teacher`, or that of what it starts from; and `run` and
@@ -33,6 +35,13 @@ class Beginning(NamedTuple):
     preprocessing: Preprocessing
     encoder: str
     history: dict[str, Any]
+
+    def hand_over(self) -> TrainState:
+        """The first state, which is not held here any longer: where a run shares it out, or takes a checkpoint's in its
+        place, it would keep as much memory as a device may not have twice."""
+        state = self.state
+        del self.state
+        return state
 
 
 def begin(config: Config, vocabulary: int, start: Bundle | None = None) -> Beginning:

@@ -153,24 +153,23 @@ class Checkpoints:
         with self._writing():
             self.manager.save(int(state.step), args=ocp.args.Composite(**items))
 
-    def restore(self, like: TrainState) -> TrainState:
-        """The newest state, in the shapes and places of `like`; `best`, and what else it holds, become as they were.
+    def restore(self, shapes: dict[str, Any]) -> TrainState:
+        """The newest state, of the `shapes_of` one; `best`, and what else it holds, become as they were.
 
         Raises UserError where it is of other names or shapes.
         """
         step = self.latest
         assert step is not None
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, vars(like))
         with storage.reaching(self.home):
             held = self.manager.item_metadata(step)
-        wanted, kept = _shapes(abstract), _shapes(held["state"])
+        wanted, kept = _sizes(shapes), _sizes(held["state"])
         if wanted != kept:
             names = sorted(name for name in wanted.keys() | kept.keys() if wanted.get(name) != kept.get(name))
             raise UserError(
                 f"the checkpoint of step {step} does not fit these settings: {', '.join(names[:5])}"
                 + (" and others" if len(names) > 5 else "")
             )
-        items = {"state": ocp.args.StandardRestore(abstract), "best": ocp.args.JsonRestore()}
+        items = {"state": ocp.args.StandardRestore(shapes), "best": ocp.args.JsonRestore()}
         if "folder" in held:
             items["folder"] = ocp.args.StandardRestore()
         with storage.reaching(self.home):
@@ -260,7 +259,12 @@ def _reason(error: OSError | ValueError) -> str:
     return os.strerror(int(number[1])) if number else str(error)
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def shapes_of(state: TrainState) -> dict[str, Any]:
+    """The shapes of its parts, and where they lie, without their numbers."""
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, vars(state))
+
+
+def _sizes(tree: Any) -> dict[str, tuple[int, ...]]:
     """By the names that Orbax gives."""
     leaves = jax.tree.leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): tuple(leaf.shape) for path, leaf in leaves}

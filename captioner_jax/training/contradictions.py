@@ -84,6 +84,11 @@ def _check_features(config: Config) -> None:
     changed_at_random = data.crop < 1 or data.flip or data.jitter or data.randaugment
     if data.features is not None and data.views == 1 and changed_at_random:
         raise UserError("data.crop, flip, jitter and randaugment are for the second view on: ask for more --data.views")
+    if data.views > 1 and not changed_at_random:
+        raise UserError(
+            "data.views: all would be alike, since nothing changes images: take one, or --data.crop below 1, "
+            "--data.flip, --data.jitter or --data.randaugment"
+        )
 
 
 def _check_buckets(data: DataConfig) -> None:

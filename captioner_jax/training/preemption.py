@@ -35,7 +35,7 @@ def start_again_if_terminated() -> Iterator[None]:
 @contextlib.contextmanager
 def terminated_by_hanging_up() -> Iterator[None]:
     """A terminal that goes away does what a SIGTERM does, except where nohup has it ignored."""
-    heeds = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL  # Windows has none
+    heeds = signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
     before = signal.signal(signal.SIGHUP, _hang_up) if heeds else None
     try:
         yield

@@ -25,7 +25,7 @@ ADVICE = (
     "A lower --train.learning-rate, a longer --train.warmup or a smaller --train.clip helps; "
     "the checkpoints before are unharmed."
 )
-# Bad batches in a row that are no accident any more.
+# Bad batches in a row that are no accident any more, and such of which no image can be used.
 TOO_MANY = 10
 # A run is input-bound if it waits for this share of the time; said when so many steps have shown it.
 MUCH, ENOUGH = 0.5, 20
@@ -59,7 +59,7 @@ class Progress:
         self.skips = skips
         self.waiting: list[Metrics] = []
         self.checked: list[Metrics] = []
-        self.unusable = self.bad_in_a_row = 0
+        self.unusable = self.bad_in_a_row = self.empty_in_a_row = 0
         self.step, self.clock = first, Clock()
         self.programs: set[Hashable] = set()
         self.rate = 0.0
@@ -118,14 +118,21 @@ class Progress:
         self.write(values | speed | norms | device_memory() | besides)
 
     def check(self, *, newest: bool = False) -> None:
-        """Fetches the metrics of all steps but the newest, or of that too. Raises UserError as `tell` does."""
+        """Fetches the metrics of all steps but the newest, or of that too. Raises UserError as `tell` does, and where
+        batches have no image of use any more, as a disk has gone."""
         end = len(self.waiting) - (not newest)
         ready, self.waiting = jax.device_get(self.waiting[:end]), self.waiting[end:]
         for number, metrics in enumerate(ready, self.step - len(self.waiting) - len(ready) + 1):
             self.unusable += int(metrics.unusable)
             self.bad_in_a_row = self.bad_in_a_row + 1 if metrics.bad else 0
+            self.empty_in_a_row = self.empty_in_a_row + 1 if metrics.unusable == self.batch_size else 0
             if metrics.bad:
                 self._bad(f"step {number}: loss {metrics.loss:.3g}, gradient {metrics.gradient_norm:.3g}")
+            if self.empty_in_a_row == TOO_MANY:
+                raise UserError(
+                    f"step {number}: in {TOO_MANY} batches in a row no image could be used: training stops. See "
+                    "whether the images are still there, and go on with --resume."
+                )
         self.checked += ready
 
     def _bad(self, what: str) -> None:

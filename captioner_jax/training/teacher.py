@@ -63,10 +63,10 @@ def make_teacher(config: Config) -> Teacher | None:
     )
     try:
         check_settings(alone)
-        graphdef, state, preprocessing, about, _ = begin(alone, 1)
+        its = begin(alone, 1)
     except UserError as error:
         raise UserError(f"teacher: {error}".replace("model.encoder", "teacher.encoder")) from error
-    return Teacher(make_eye(teacher.encoder, graphdef, state.parameters, preprocessing), about)
+    return Teacher(make_eye(teacher.encoder, its.graphdef, its.state.parameters, its.preprocessing), its.encoder)
 
 
 def teach(config: Config, train: Source, teacher: Teacher) -> Taught:

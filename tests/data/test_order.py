@@ -1,10 +1,14 @@
 """Every epoch holds every image once, in whatever order."""
 
+import functools
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
+from captioner_jax.data import order as orders
 from captioner_jax.data.order import ShardByShard, mixed
 
 SHARDS = [f"{i % 7}.tar" for i in range(200)] + ["alone.tar"]
@@ -41,6 +45,20 @@ def _places(of_place):
 def test_the_shards_that_meet_change_with_the_epoch():
     order = ShardByShard(SHARDS, 2, 0)
     assert len({frozenset(SHARDS[image] for image in epoch(order, number)[:10]) for number in range(8)}) > 2
+
+
+def test_threads_that_read_an_epoch_together_work_it_out_once(monkeypatch):
+    permuted, order = [], ShardByShard(SHARDS, 2, 5)
+
+    def slow(order, number):
+        time.sleep(0.05)
+        permuted.append(number)
+        return np.arange(IMAGES)
+
+    monkeypatch.setattr(orders, "_epoch", functools.lru_cache(slow))
+    with ThreadPoolExecutor(4) as pool:
+        assert [*pool.map(order.__getitem__, range(8))] == [*range(8)]
+    assert permuted == [0]
 
 
 @pytest.mark.parametrize("order", [lambda seed: mixed(50, seed), lambda seed: ShardByShard(SHARDS[:50], 2, seed)])

@@ -1,6 +1,7 @@
 """Batches are a function of seed and step, whatever reads them."""
 
 import dataclasses
+import errno
 import itertools
 import json
 import re
@@ -16,6 +17,7 @@ from PIL import Image
 
 from captioner_jax.config import DataConfig, TrainConfig
 from captioner_jax.data.folder import load
+from captioner_jax.data.image_files import Folder
 from captioner_jax.data.images import open_image, to_square
 from captioner_jax.data.order import mixed
 from captioner_jax.data.pictures import Cache, scaled, side
@@ -31,7 +33,7 @@ from captioner_jax.data.pipeline import (
 from captioner_jax.data.plan import Plan, draw_captions
 from captioner_jax.data.source import Example, Source
 from captioner_jax.data.told import Told
-from captioner_jax.errors import UserError
+from captioner_jax.errors import OutageError, UserError
 from captioner_jax.text.special import END, PAD
 from captioner_jax.text.tokenizer import Tokenizer
 from tests.data.making import colour_folder
@@ -162,6 +164,24 @@ def test_the_cache_holds_what_decoding_gives(folder, tmp_path):
         atol=3,
     )
     assert [size.prod() == 0 for size in Cache(kept).sizes] == damaged
+
+
+def test_no_cache_is_made_of_a_disk_that_does_not_answer(folder, tmp_path, monkeypatch):
+    """For what is kept is trusted from then on."""
+    read, lost = Folder.read, load(DataConfig("folder", str(folder))).train[5].name
+
+    def failing(files, name):
+        if name == lost:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(files, name)
+
+    settings = {"crop": 1.0, "cache": str(tmp_path / "cache")}
+    with monkeypatch.context() as broken:
+        broken.setattr(Folder, "read", failing)
+        with pytest.raises(OutageError, match=f"{lost}: Input/output error: what is kept of images cannot be made"):
+            batches(folder, 1, **settings)
+    assert not list((tmp_path / "cache").iterdir())
+    assert all(batch.usable.all() for batch in batches(folder, 8, **settings))
 
 
 def test_another_order_is_another_cache(folder, tmp_path):

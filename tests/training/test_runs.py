@@ -1,6 +1,7 @@
 """What a run is asked for reaches its steps, its scores and what it leaves; a few steps each."""
 
 import dataclasses
+import gc
 import itertools
 import json
 import os
@@ -29,6 +30,7 @@ from tests.training.test_beginning import FIRST_STAGE
 from tests.training.test_self_critical import Captions
 
 pytestmark = pytest.mark.usefixtures("ordinary_promotion")
+FROZEN = ["--model.encoder.kind", "vgg11", "--model.encoder.weights", "there", "--train.encoder-frozen"]
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +86,22 @@ def test_settings_reach_steps_scores_and_checkpoints(folder, tmp_path, monkeypat
         np.testing.assert_array_equal(kept, average[name], err_msg=name)
 
 
-def test_a_run_that_goes_on_ends_in_the_very_state(folder, tmp_path):
-    """The average of weights and the optimizer, too, of which losses tell nothing."""
-    states = []
+def test_a_run_that_goes_on_ends_in_the_very_state(folder, tmp_path, monkeypatch):
+    """The average of weights and the optimizer, too, of which losses tell nothing; with no other in memory."""
+    states, before, held, record = [], [], [], train.Progress.record
+
+    def in_memory():
+        gc.collect()
+        return sum(array.nbytes for array in jax.live_arrays() if array.ndim == 2 and not array.is_deleted())
+
+    def noting(progress, *about, **more):
+        record(progress, *about, **more)
+        if progress.step == 5:  # while none is being written into a checkpoint
+            held.append(in_memory() - before.pop())
+
+    monkeypatch.setattr(train.Progress, "record", noting)
     for name, first in (("one", None), ("two", 3)):
-        arguments = [*options(folder, tmp_path, name, steps=6), "--train.checkpoint-every", "3"]
+        arguments = options(folder, tmp_path, name, steps=6)
         if first is not None:
             stopped = pytest.MonkeyPatch()
             asked = itertools.count(1)
@@ -96,8 +109,10 @@ def test_a_run_that_goes_on_ends_in_the_very_state(folder, tmp_path):
             assert train.main(arguments) == train.RESTART
             stopped.undo()
             arguments += ["--resume"]
+        before.append(in_memory())
         assert train.main(arguments) == 0
         states.append(leaves(state_of(tmp_path / name, 6)))
+    assert held[1] <= held[0]
     assert states[0].keys() == states[1].keys()
     for name, one in states[0].items():
         np.testing.assert_array_equal(states[1][name], one, err_msg=name)
@@ -165,6 +180,10 @@ def test_stages_stay_and_views_are_as_many_as_asked(folder, tmp_path, weights):
     ("changes", "message"),
     [
         (["--data.views", "2"], "data.views are kept in a folder"),
+        (
+            [*FROZEN, "--data.views", "2", "--data.features", "there"],
+            "data.views: all would be alike",
+        ),
         (["--model.heads", "3"], "does not divide into 3 heads"),
         (["--devices.data", "64"], "are more than the"),
         (

@@ -13,7 +13,7 @@ import train
 from captioner_jax.config import Config, Resumption, TrainConfig
 from captioner_jax.errors import OutageError, UserError
 from captioner_jax.training import storage
-from captioner_jax.training.checkpoints import Checkpoints, check_run
+from captioner_jax.training.checkpoints import Checkpoints, check_run, shapes_of
 from tests.training.cloud import emulated
 from tests.training.running import bit_for_bit
 from tests.training.test_survival import state
@@ -74,7 +74,7 @@ def test_a_checkpoint_brings_the_run_s_folder_to_another_disk(place, tmp_path):
         check_run(other, Resumption(resume=True))
     check_run(new, Resumption(resume=True))
     with Checkpoints(new) as checkpoints:
-        assert checkpoints.restore(state(0)).step == 1
+        assert checkpoints.restore(shapes_of(state(0))).step == 1
     assert checkpoints.best.score == 0.5
     assert {str(file.relative_to(new.folder)) for file in new.folder.rglob("*") if file.is_file()} == set(files)
     for name, text in files.items():
@@ -97,7 +97,7 @@ def test_old_and_half_checkpoints_are_removed_from_a_bucket(bucket, tmp_path):
     assert {path.name for path in folder.iterdir()} == {"2", "3"}
     (folder / "3" / "commit_success.txt").unlink()
     with Checkpoints(config) as checkpoints:
-        assert checkpoints.restore(state(0)).step == 2
+        assert checkpoints.restore(shapes_of(state(0))).step == 2
         checkpoints.save(state(4))  # until which the half one may still be being removed
     assert {path.name for path in folder.iterdir()} == {"2", "4"}
 
@@ -118,7 +118,7 @@ def goes_on(config, step):
     """From that step; and saves the next."""
     check_run(config, Resumption(resume=True))
     with Checkpoints(config) as checkpoints:
-        assert checkpoints.restore(state(0)).step == step
+        assert checkpoints.restore(shapes_of(state(0))).step == step
         checkpoints.save(state(step + 1))
 
 

@@ -23,7 +23,7 @@ from captioner_jax.config import Config, EvaluationConfig, ModelConfig, Resumpti
 from captioner_jax.errors import UserError
 from captioner_jax.text.tokenizer import train_words
 from captioner_jax.training.alone import alone
-from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of
+from captioner_jax.training.checkpoints import Checkpoints, check_run, mark_of, shapes_of
 from captioner_jax.training.events import Events
 from captioner_jax.training.optimizer import make_optimizer
 from captioner_jax.training.progress import Progress
@@ -144,7 +144,7 @@ def test_the_newest_and_every_so_manieth_checkpoint_are_kept(tmp_path):
             checkpoints.save(state(step))
     with Checkpoints(config) as checkpoints:
         assert list(checkpoints.manager.all_steps()) == [4, 6, 7]
-        assert float(checkpoints.restore(state(0)).parameters["decoder"]["kernel"][0, 0]) == 7
+        assert float(checkpoints.restore(shapes_of(state(0))).parameters["decoder"]["kernel"][0, 0]) == 7
 
 
 @pytest.mark.parametrize("name", ["", "  ", ".", "./", "../other", "/other"])
@@ -231,7 +231,7 @@ def test_where_nothing_can_be_written_it_is_said_and_the_last_checkpoint_is_unha
     with files_end_at(100), pytest.raises(UserError, match=r"cannot be written: File too large\..*make room"):
         save(full, second)
     with Checkpoints(config) as checkpoints:
-        assert checkpoints.restore(state(0)).step == 1
+        assert checkpoints.restore(shapes_of(state(0))).step == 1
 
 
 def test_changes_are_shown_and_refused_unless_they_are_allowed(tmp_path, capsys):
@@ -250,7 +250,7 @@ def test_changes_are_shown_and_refused_unless_they_are_allowed(tmp_path, capsys)
     assert "train.seed: 0 then, 1 now" in capsys.readouterr().out
     with Checkpoints(changed) as checkpoints:
         check_run(begun, Resumption(resume=True))  # it is that run until its checkpoint is found to fit
-        checkpoints.restore(state(0))
+        checkpoints.restore(shapes_of(state(0)))
         check_run(changed, Resumption(resume=True))
 
 
@@ -271,7 +271,7 @@ def test_other_data_are_refused_unless_they_are_allowed(tmp_path):
         with pytest.raises(UserError, match="was begun on other data"):
             checkpoints.check_data(marks[0], may_differ=False)
         checkpoints.check_data(marks[0], may_differ=True)
-        checkpoints.restore(state)
+        checkpoints.restore(shapes_of(state))
         checkpoints.check_data(marks[0], may_differ=False)
 
 
@@ -286,7 +286,7 @@ def test_scores_of_another_kind_are_not_to_be_beaten(tmp_path):
         check_run(by_loss, Resumption(resume=True))
     for now, better in ((config, False), (by_loss, True)):
         with Checkpoints(now) as checkpoints:
-            checkpoints.restore(state)
+            checkpoints.restore(shapes_of(state))
             assert checkpoints.is_best(-2.5) == better
 
 
@@ -297,7 +297,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     with Checkpoints(config) as checkpoints:
         other = dataclasses.replace(state(1), parameters={"decoder": {"kernel": jnp.zeros((3, 2))}})
         with pytest.raises(UserError, match=r"step 1 does not fit these settings: parameters"):
-            checkpoints.restore(other)
+            checkpoints.restore(shapes_of(other))
     check_run(config, Resumption(resume=True))
 
 

@@ -229,6 +229,18 @@ def test_nothing_is_saved_before_the_newest_step_is_known_to_be_good(tmp_path):
             progress.check(newest=True)
 
 
+def test_images_that_have_gone_stop_the_run_and_a_few_damaged_ones_do_not(tmp_path):
+    """Whose batches have a loss and a gradient of zero."""
+    empty = Metrics(jnp.asarray(0.0), jnp.asarray(0.0), jnp.asarray(4), jnp.asarray(False), {}, {})
+    with Progress(tmp_path, 0, 30, 4) as progress:
+        for metrics in [*told(1.0), *[empty] * 9, *told(1.0), *[empty] * 9]:
+            progress.record(metrics)
+        progress.check(newest=True)
+        progress.record(empty)
+        with pytest.raises(UserError, match="step 21: in 10 batches in a row no image could be used"):
+            progress.check(newest=True)
+
+
 def test_skipped_batches_are_said_and_too_many_in_a_row_stop_the_run(tmp_path, capsys):
     with Progress(tmp_path, 0, 30, 4, skips=True) as progress:
         for metrics in told(1.0, float("nan"), 2.0, 5.0):
