@@ -12,7 +12,7 @@ python sample.py --help                           every way of writing captions
 
 import gc
 
-from captioner_jax.errors import UserError, for_people, interruptible, leave
+from captioner_jax.errors import UserError, for_people, interruptible, leave, terminable
 
 if __name__ == "__main__":  # while all this is imported
     interruptible()
@@ -373,6 +373,7 @@ def is_kept(picture: Path, place: Place) -> bool:
 
 
 if __name__ == "__main__":
+    terminable()
     gc.freeze()  # what is imported stays, and is never looked through
     gc.enable()
     for stream in (sys.stdin, sys.stdout):

@@ -22,10 +22,9 @@ import numpy as np
 import pydantic
 import safetensors
 import safetensors.numpy
-from annotated_types import Gt
 from flax import nnx
 
-from captioner_jax.config import DataConfig, ModelConfig, from_dict
+from captioner_jax.config import DataConfig, Length, ModelConfig, from_dict
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.errors import AbsentError, UserError
 from captioner_jax.files import sha256, whole_folder, write_bytes_whole, write_whole
@@ -42,7 +41,7 @@ RELEASED = Path(__file__).parent / "released" / "flickr8k"
 """The captioner that comes with the package."""
 CARD, WEIGHTS, TOKENIZER = "captioner.json", "weights.safetensors", "tokenizer.json"
 PHOTOGRAPHS = "photographs.safetensors"
-_MAX_LENGTH = pydantic.TypeAdapter(Annotated[int, Gt(1), pydantic.Strict()])
+_MAX_LENGTH = pydantic.TypeAdapter(Annotated[Length, pydantic.Strict()])
 _SCORES, _TRAINING = pydantic.TypeAdapter(dict[str, float]), pydantic.TypeAdapter(dict[str, Any])
 
 
@@ -156,7 +155,9 @@ def _arrays(directory: Path, digests: dict[str, str]) -> tuple[dict[str, np.ndar
 
 
 def _check(file: Path, digest: str) -> None:
-    """Raises UserError for another file than the one of this checksum."""
+    """Raises UserError for another file than the one of this checksum, and for what is none."""
+    if file.exists() and not file.is_file():
+        raise UserError(f"{file} is no file")
     if sha256(file) != digest:
         raise UserError(f"{file} is damaged: its checksum is not the one in {CARD}")
 

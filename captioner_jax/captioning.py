@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import os
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -324,12 +325,15 @@ def _square(asked: Any, read: Callable[[Any], Picture], size: int, framing: Fram
 
 
 def content_of(file: Path) -> bytes:
-    """All of it. Raises ImageError for one that no picture can be as large as, and for a name that no file can have."""
+    """All of it. Raises ImageError for one that no picture can be as large as, for a device, which has no end, and for
+    a name that no file can have."""
     try:
-        size = file.stat().st_size
+        told = file.stat()
     except ValueError as error:
         raise ImageError(str(error)) from error
-    if size > LARGEST:
+    if stat.S_ISCHR(told.st_mode) or stat.S_ISBLK(told.st_mode):
+        raise ImageError("a device, and no picture")
+    if told.st_size > LARGEST:
         raise ImageError(f"more than {LARGEST // GIBIBYTE} GiB")
     return file.read_bytes()
 

@@ -22,6 +22,9 @@ Positive = Annotated[int, Gt(0)]
 NotNegative = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
+# Of a picture that a model sees, in pixels, and of a caption in tokens: no captioner has more, and no machine could.
+Side = Annotated[int, Ge(1), Le(10_000)]
+Length = Annotated[int, Ge(2), Le(10_000)]
 Precision = Literal["float32", "bfloat16"]
 Criterion = Literal["cider_d", "loss", "true"]
 Framing = Literal["middle", "whole"]
@@ -82,7 +85,7 @@ class ModelConfig:
     """N, attention heads; they divide the width."""
     feed_forward: Positive = 256
     """F, the inner width of the feed-forward network."""
-    layers: Positive = 2
+    layers: Annotated[Positive, Le(1000)] = 2
     """L, decoder blocks."""
     decoder: Literal["plain", "gpt2", "bert"] = "plain"
     """That of the formulas; or, for published captioners, GPT-2's or BERT's, which read all tokens of a Vision
@@ -119,7 +122,7 @@ class TeacherConfig:
     """Folder for what it makes of the training images, computed once; None: there is no teacher."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     """A classic one, with published weights."""
-    image_size: Positive = 224
+    image_size: Side = 224
     """Side in pixels of the square that it sees; its grid of cells must be that of the captioner's encoder."""
     views: Positive = 1
     """Parts of each training image that it sees, the first as evaluation does, the others crops by data.crop."""
@@ -190,7 +193,7 @@ class DataConfig:
     restval: bool = True
     """Karpathy's JSON: train on its train and restval (113,287 images), as is usual; or on his train alone (82,783)."""
     tfds: TfdsNames = field(default_factory=TfdsNames)
-    image_size: Positive = 64
+    image_size: Side = 64
     """Side in pixels of the square that the model sees."""
     framing: Framing = "middle"
     """What of a picture is in that square: its middle, in shape; or the whole of it, squeezed."""
@@ -200,7 +203,7 @@ class DataConfig:
     """words: those seen less often in training captions become <unk>."""
     vocabulary: Annotated[int, Ge(300)] = 10_000
     """bpe: entries at most. words, where there is only a plan: entries if the captions are not there."""
-    max_length: Annotated[int, Ge(2)] = 26
+    max_length: Length = 26
     """T, the longest caption in tokens, <end> included; longer ones are cut."""
     shards_at_once: Positive | None = None
     """shards: mix the images of this many tars at a time, so that a slow disk is read at length; None mixes all."""

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from types import FrameType
 from typing import NoReturn
 
+from captioner_jax.printable import printable
+
 # No room on a disk, or in a share of it.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # No permission, or none for anybody.
@@ -19,7 +21,8 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 # What a supervisor starts again: EX_TEMPFAIL of sysexits.h. A mistake that starting again does not mend gives 1.
 RESTART = 75
-# By SIGINT and SIGPIPE, as shells tell it: 128 and the signal's number.
+# By signals, as shells tell it: 128 and the signal's number; by SIGINT and SIGPIPE.
+BY_SIGNAL = 128
 INTERRUPTED, UNREAD = 130, 141
 
 
@@ -40,6 +43,22 @@ class OutageError(UserError):
     code = RESTART
 
 
+class TerminatedError(BaseException):
+    """By a signal, whose number it has."""
+
+
+def terminable() -> None:
+    """SIGTERM and a terminal that goes away end the program as Ctrl-C does: what was begun is cleared away."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # not where it is ignored, as by nohup
+            signal.signal(number, _terminate)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise TerminatedError(number)
+
+
 def interruptible() -> None:
     """Ctrl-C ends the program with 130 from now on, until its `main` begins: for what takes a while to import.
 
@@ -55,9 +74,9 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def leave(code: int, *, waits: bool = True) -> NoReturn:
-    """Ends the program, all of whose `finally`s are done. It `waits` for threads that are left, but after Ctrl-C and
+    """Ends the program, all of whose `finally`s are done. It `waits` for threads that are left, but after a signal and
     where nobody reads any more: they may wait for a picture that never comes, and the compiler's do not survive."""
-    if waits and code not in (INTERRUPTED, UNREAD):
+    if waits and code < BY_SIGNAL:
         sys.exit(code)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, full, or none at all
@@ -74,6 +93,8 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
 
     @functools.wraps(main)
     def program(arguments: list[str]) -> int:
+        if sys.stderr is None:  # closed: what is printed there would come among what is asked for
+            sys.stderr = open(os.devnull, "w")  # noqa: SIM115
         try:
             if getattr(sys.stdout, "errors", None) == "strict" and isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(errors="backslashreplace")  # names of files may be no UTF-8
@@ -81,11 +102,13 @@ def for_people(main: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
             return main(arguments)
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(str(error), lines=True)}", file=sys.stderr)
             return error.code
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return INTERRUPTED
+        except TerminatedError as error:
+            return BY_SIGNAL + error.args[0]
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
             return UNREAD

@@ -6,6 +6,7 @@ import glob
 import io
 import itertools
 import os
+import stat
 import struct
 import sys
 import time
@@ -193,5 +194,9 @@ def _real(folder: str) -> str:
 
 
 def _is_pipe(entry: os.DirEntry[str]) -> bool:
-    """Is this no folder, file or link, but a named pipe or the like, at which a reader might wait for ever?"""
-    return not (entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False) or entry.is_symlink())
+    """Is this no folder, file or link to such, but a named pipe or the like, at which a reader might wait for ever?"""
+    try:
+        mode = entry.stat().st_mode
+    except OSError:  # whoever opens it learns what is wrong
+        return False
+    return not (stat.S_ISDIR(mode) or stat.S_ISREG(mode))

@@ -49,6 +49,7 @@ def describe(image: Path, caption: str) -> None:
     image = image.resolve()  # a link stays one
     partial = beside(image)
     try:
+        before = _state(image)
         shutil.copy2(image, partial)
         with _inside(partial) as file:
             file.modify_xmp({key: {'lang="x-default"': caption} for key in XMP})
@@ -56,6 +57,8 @@ def describe(image: Path, caption: str) -> None:
             if IPTC in file.read_iptc(ANY):
                 file.modify_iptc({IPTC: None})  # the same by an older standard, which would go on telling what was said
         check_copy(image, partial)
+        if _state(image) != before:
+            raise ImageError("it has changed meanwhile, and stays as it is now")
         take_place(partial, image)
     except (RuntimeError, OSError, UnicodeError, ImageError) as error:
         if isinstance(error, OSError) and error.errno in FULL:
@@ -63,6 +66,12 @@ def describe(image: Path, caption: str) -> None:
         raise ImageError(f"its description cannot be written: {_reason(error)}") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _state(image: Path) -> tuple[int, ...]:
+    """By which a file is known from another in its place, or from itself when it was written into."""
+    told = image.stat()
+    return told.st_dev, told.st_ino, told.st_size, told.st_mtime_ns
 
 
 @contextlib.contextmanager

@@ -6,14 +6,16 @@ on where it stopped.
 
 import contextlib
 import csv
+import fcntl
 import io
 import json
+import os
 import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TextIO
+from typing import Literal, NamedTuple, TextIO, cast
 
 import tqdm
 
@@ -23,6 +25,7 @@ from captioner_jax.fetching import Address
 from captioner_jax.files import write_whole
 from captioner_jax.generation.caption import Caption
 from captioner_jax.metadata import describe, is_described
+from captioner_jax.printable import printable
 
 Stream = TextIO | io.TextIOBase
 Format = Literal["text", "jsonl", "csv"]
@@ -38,7 +41,7 @@ def lines_of(image: Path | Address, captions: Sequence[Caption], format: Format)
     rows = [dict(zip(COLUMNS, (str(image), *caption), strict=True)) for caption in captions]
     match format:
         case "text":
-            return "".join(f"{row['image']}: {row['caption']}\n" for row in rows)
+            return "".join(printable(f"{row['image']}: {row['caption']}") + "\n" for row in rows)
         case "jsonl":
             return "".join(_LONE.sub(_escaped, json.dumps(row, ensure_ascii=False)) + "\n" for row in rows)
         case "csv":
@@ -94,11 +97,14 @@ def open_results(path: Path, format: Format, resume: bool, force: bool, captions
     """
     try:
         if resume and path.exists():
-            images = _whole(path, format, captions)
-            return Written(open(path, "a", encoding="utf-8", errors="surrogateescape", newline=""), images)
+            with _alone(path, "r+"):
+                images = _whole(path, format, captions)
+                return Written(_alone(path, "a"), images)
         if force and path.is_file():
-            return Written(open(path, "r+", encoding="utf-8", errors="surrogateescape", newline=""), frozenset(), True)
-        file = open(path, "w" if force else "x", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
+            return Written(_alone(path, "r+"), frozenset(), True)
+        file = _alone(path, "w" if force else "x")
+    except BlockingIOError as error:
+        raise UserError(f"{path}: another process writes there: name another --output, or wait for it") from error
     except FileExistsError as error:
         go_on = "" if format == "text" else "--resume goes on with it, "
         raise UserError(f"{path} is there already: {go_on}--force writes it anew") from error
@@ -106,6 +112,22 @@ def open_results(path: Path, format: Format, resume: bool, force: bool, captions
         raise UserError(f"{path}: {error.strerror or error}") from error
     tell(file, head(format), str(path))
     return Written(file, frozenset())
+
+
+def _alone(path: Path, mode: str) -> TextIO:
+    """The file, which no other process that asks so gets as long as it is open.
+
+    Raises BlockingIOError where one has it, and OSError where there is no such file.
+    """
+    file = cast(TextIO, open(path, mode, encoding="utf-8", errors="surrogateescape", newline=""))  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError:  # it knows no locks
+        pass
+    return file
 
 
 def _whole(path: Path, format: Format, captions: int) -> frozenset[str]:
@@ -164,7 +186,7 @@ def sidecars(ending: str = ".txt", text: str = CAPTION) -> Place:
 
     def is_there(image: Path) -> bool:
         file = sidecar(image, ending)
-        return file.exists() and not file.is_dir()
+        return os.path.lexists(file) and not file.is_dir()  # a link to nothing, too
 
     def write(image: Path, captions: Sequence[Caption]) -> None:
         lines = (text.replace(CAPTION, caption.text) + "\n" for caption in captions)
@@ -211,11 +233,13 @@ class Results:
                 raise captions
             if not captions:
                 raise ImageError("what is asked of captions leaves none")
-            self._tell(lines_of(picture, captions, self.format))
-            self._keep_in_all(picture, captions)
+            wrong = self._kept_in_all(picture, captions)
+            self._tell(lines_of(picture, captions, self.format))  # last, as it says that this picture is done
+            if wrong:
+                raise ImageError("; ".join(wrong))
         except ImageError as error:
             self.without += 1
-            tqdm.tqdm.write(f"{picture}: {error}", file=sys.stderr)
+            tqdm.tqdm.write(printable(f"{picture}: {error}"), file=sys.stderr)
 
     def summary(self) -> Iterator[str]:
         """What is to be said at the end."""
@@ -232,16 +256,15 @@ class Results:
             self.gives_way = False
         tell(self.out, lines, str(self.output or STDOUT))
 
-    def _keep_in_all(self, picture: Path | Address, captions: Sequence[Caption]) -> None:
-        """Raises ImageError, which tells of each place where it cannot be kept."""
-        errors = []
+    def _kept_in_all(self, picture: Path | Address, captions: Sequence[Caption]) -> list[str]:
+        """Why they could not be kept in some places."""
+        wrong = []
         for place in self.places:
             try:
                 self._keep(place, picture, captions)
             except ImageError as error:
-                errors.append(str(error))
-        if errors:
-            raise ImageError("; ".join(errors))
+                wrong.append(str(error))
+        return wrong
 
     def _keep(self, place: Place, picture: Path | Address, captions: Sequence[Caption]) -> None:
         """Raises ImageError where it cannot be kept, and UserError where there is no room for any."""

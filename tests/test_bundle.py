@@ -190,6 +190,8 @@ def card(directory, **changes):
         ({"max_length": "9"}, "damaged"),
         ({"max_length": True}, "damaged"),
         ({"max_length": 0}, "damaged"),
+        ({"max_length": 10**9}, "damaged"),
+        ({"preprocessing": {"image_size": 10**9}}, "damaged"),
         ({"scores": None}, "damaged"),
         ({"scores": {"test/cider_d": "good"}}, "damaged"),
         ({"sha256": {}}, "has no checksums"),

@@ -25,6 +25,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(302)
             self.send_header("Location", "/picture.jpg")
             self.end_headers()
+        elif self.path == "/elsewhere-with-much":
+            self.send_response(302)
+            self.send_header("Location", "/picture.jpg")
+            self.end_headers()
+            with contextlib.suppress(OSError):  # until nobody listens
+                while True:
+                    self.wfile.write(bytes(2**20))
+        elif self.path == "/round":
+            self.send_response(302)
+            self.send_header("Location", "/round")
+            self.end_headers()
+        elif self.path == "/heads":
+            self.send_response(200)
+            with contextlib.suppress(OSError):
+                while True:
+                    self.send_header("X-More", "and more")
+                    self.flush_headers()
+                    time.sleep(0.01)
         elif self.path == "/file":
             self.send_response(302)
             self.send_header("Location", "file:///etc/passwd")
@@ -59,12 +77,15 @@ def server():
         serving.shutdown()
 
 
-@pytest.mark.parametrize("path", ["/picture.jpg", "/elsewhere", "/pieces"])
+@pytest.mark.parametrize("path", ["/picture.jpg", "/elsewhere", "/elsewhere-with-much", "/pieces"])
 def test_what_is_there_is_fetched(server, path):
     assert fetch(Address(server + path)) == PICTURE
 
 
-@pytest.mark.parametrize(("path", "message"), [("/none.jpg", "404 Not Found"), ("/file", "could not be fetched")])
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [("/none.jpg", "404 Not Found"), ("/file", "could not be fetched"), ("/round", "more than 10 times")],
+)
 def test_what_is_not_there_is_said(server, path, message):
     with pytest.raises(ImageError, match=message):
         fetch(Address(server + path))
@@ -85,10 +106,11 @@ def test_more_than_a_picture_is_refused(server, monkeypatch):
         fetch(Address(server + "/picture.jpg"))
 
 
-def test_a_server_that_drips_is_left(server, monkeypatch):
-    monkeypatch.setattr(fetching, "LONGEST", 0.1)
-    with pytest.raises(ImageError, match=r"took more than 0\.1 seconds"):
-        fetch(Address(server + "/drips"))
+@pytest.mark.parametrize("path", ["/drips", "/heads"])
+def test_a_server_that_drips_is_left(server, path, monkeypatch):
+    monkeypatch.setattr(fetching, "LONGEST", 0.3)
+    with pytest.raises(ImageError, match=r"took more than 0\.3 seconds"):
+        fetch(Address(server + path))
 
 
 def test_an_address_is_told_from_a_file():

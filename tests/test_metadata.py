@@ -255,8 +255,25 @@ def test_why_it_cannot_be_written_is_said(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", str(target))
 
     monkeypatch.setattr(shutil, "copy2", refuse)
+    (tmp_path / "a.png").write_bytes(encoded(noise()))
     with pytest.raises(ImageError, match=r"cannot be written: Permission denied$"):
         describe(tmp_path / "a.png", CAPTION)
+
+
+@pytest.mark.parametrize("goes", [False, True])
+def test_what_others_do_to_a_picture_meanwhile_is_not_undone(goes, tmp_path, monkeypatch):
+    file, other = tmp_path / "a.png", encoded(noise(seed=1))
+    file.write_bytes(encoded(noise()))
+
+    def looking(image, partial):
+        image.unlink()
+        if not goes:
+            image.write_bytes(other)
+
+    monkeypatch.setattr("captioner_jax.metadata.check_copy", looking)
+    with pytest.raises(ImageError, match="No such file" if goes else "it has changed meanwhile"):
+        describe(file, CAPTION)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == ([] if goes else [other])
 
 
 def test_what_is_no_image_is_said(tmp_path):

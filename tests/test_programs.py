@@ -566,6 +566,40 @@ def test_who_leaves_off_waits_for_no_thread(ends, waits, code, pytestconfig):
     assert code == 141 or done.stdout == "told before\n"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_is_terminated_clears_away_what_was_begun(number, pytestconfig):
+    program = (
+        "import os\n"
+        "from captioner_jax.errors import for_people, leave, terminable\n"
+        "@for_people\n"
+        "def main(arguments):\n"
+        "    try:\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "    finally:\n"
+        "        print('cleared')\n"
+        "terminable()\n"
+        "leave(main([]))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=pytestconfig.rootpath, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "cleared\n", "")
+
+
+def test_messages_stay_out_of_what_is_asked_for_where_they_have_no_place():
+    """As where the shell has closed standard error."""
+    program = (
+        "import sys\n"
+        "from captioner_jax.errors import for_people\n"
+        "@for_people\n"
+        "def main(arguments):\n"
+        "    print('told', file=sys.stderr)\n"
+        "    return 0\n"
+        "sys.exit(main([]))\n"
+    )
+    command = f'"{sys.executable}" -c "$PROGRAM" 2>&-'
+    done = subprocess.run(command, shell=True, env=os.environ | {"PROGRAM": program}, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 def test_ctrl_c_stays_ignored_where_it_is():
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

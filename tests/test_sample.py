@@ -15,7 +15,7 @@ from hypothesis import given, strategies
 
 import sample
 from captioner_jax import bundle
-from captioner_jax.captioning import Caption, most_rows
+from captioner_jax.captioning import Caption, content_of, most_rows
 from captioner_jax.data.images import ImageError
 from captioner_jax.errors import UserError, for_people
 from captioner_jax.fetching import Address
@@ -213,8 +213,25 @@ def test_a_pattern_matches_folders_as_the_shells_do(photos):
 def test_nobody_waits_at_a_pipe_in_a_folder(photos):
     os.mkfifo(photos / "pipe.jpg")
     (photos / "link.jpg").symlink_to("gone.jpg")
+    (photos / "round.jpg").symlink_to("round.jpg")
+    (photos / "piped.jpg").symlink_to("pipe.jpg")
+    (photos / "endless.jpg").symlink_to("/dev/zero")
     names = [str(path.relative_to(photos)) for path in find([str(photos)], True, [])]
-    assert names == sorted([*NAMES, "link.jpg"])
+    assert names == sorted([*NAMES, "link.jpg", "round.jpg"])
+
+
+def test_a_device_is_not_read_to_its_end():
+    with pytest.raises(ImageError, match="a device, and no picture"):
+        content_of(Path("/dev/zero"))
+
+
+def test_names_and_captions_do_not_steer_the_terminal(photos, captioner, capsys):
+    (photos / "a\nb: \x1b[31mred.png").write_bytes(encoded(picture()))
+    (photos / "\x9b31m.png").write_bytes(b"")
+    assert run(photos) == 0
+    out, err = capsys.readouterr()
+    assert "a\\nb: \\x1b[31mred.png: a picture of a\\nb: \\x1b[31mred.png\n" in out
+    assert not {"\x1b", "\x9b"} & {*out, *err}
 
 
 def test_a_folder_that_may_not_be_read_is_told_with_the_pictures(photos, monkeypatch):
@@ -640,6 +657,34 @@ def test_a_full_disk_ends_files_beside_images(photos, captioner, monkeypatch, ca
     assert run(photos, "--write-sidecars") == 1
     assert f"error: {photos / 'b c.txt'}: No space left on device" in capsys.readouterr().err
     assert captioner.asked == ["a.png", "b c.png"]
+
+
+def test_a_picture_without_its_file_is_not_done_where_it_goes_on(photos, captioner, monkeypatch, tmp_path):
+    """An output names what is finished, so that nothing is left out that a full disk or a kill was in the way of."""
+    asked = [photos, "--output", tmp_path / "out.jsonl", "--write-sidecars"]
+    with monkeypatch.context() as full:
+        full.setattr("captioner_jax.results.write_whole", refusing(photos / "b c.txt", errno.ENOSPC))
+        assert run(*asked) == 1
+    assert run(*asked, "--resume") == 0
+    assert all((photos / name).with_suffix(".txt").exists() for name in NAMES if "/" not in name)
+
+
+def test_two_do_not_write_into_one_output(photos, captioner, tmp_path, capsys):
+    out = tmp_path / "out.jsonl"
+    assert run(photos / "a.png", "--output", out) == 0
+    whole = out.read_bytes()
+    with open_results(out, "jsonl", True, False, 1).file:
+        for more in ("--resume", "--force"):
+            assert run(photos, "--output", out, more) == 1
+            assert f"{out}: another process writes there" in capsys.readouterr().err
+    assert out.read_bytes() == whole
+    assert run(photos, "--output", out, "--resume") == 0
+
+
+def test_a_link_to_nothing_is_no_place_for_a_file_beside_an_image(photos, captioner, tmp_path):
+    (photos / "a.txt").symlink_to(tmp_path / "elsewhere.txt")
+    assert run(photos / "a.png", "--write-sidecars") == 0
+    assert not (tmp_path / "elsewhere.txt").exists()
 
 
 def test_a_full_disk_ends_descriptions(photos, captioner, monkeypatch, capsys):

@@ -14,7 +14,7 @@ from annotated_types import Gt
 from jaxtyping import Array, Float, UInt8
 from PIL import Image, ImageOps, JpegImagePlugin
 
-from captioner_jax.config import Framing, Positive
+from captioner_jax.config import Framing, Side
 
 try:
     import pillow_heif  # the extra `heic`
@@ -53,7 +53,7 @@ class Preprocessing:
 
     __pydantic_config__ = pydantic.ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    image_size: Positive
+    image_size: Side
     mean: tuple[float, float, float] = MEAN
     deviation: tuple[Wide, Wide, Wide] = DEVIATION
     framing: Framing = "middle"
@@ -127,8 +127,8 @@ def _to_bytes(grey: np.ndarray) -> np.ndarray:
     if np.issubdtype(grey.dtype, np.integer):
         is_small = grey.dtype.itemsize > 2 and grey.max() <= 255
         return (np.clip(grey, 0, 255) if is_small else np.clip(grey, 0, 65535) // 257).astype(np.uint8)
-    grey = np.nan_to_num(grey, posinf=0.0)
-    return (np.clip(grey / max(float(grey.max()), 1e-9), 0, 1) * 255).astype(np.uint8)
+    grey = np.maximum(np.nan_to_num(grey, posinf=0.0), 0)
+    return (np.minimum(grey / max(float(grey.max()), 1e-9), 1) * 255).astype(np.uint8)
 
 
 def to_square(image: Image.Image, size: int, framing: Framing) -> UInt8[np.ndarray, "Y X 3"]:

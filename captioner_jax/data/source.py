@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from captioner_jax.printable import printable
+
 
 class Problem(str):
     """A mistake in the files, in words: where it is, of what kind, and the particulars. They are counted by kind."""
@@ -15,7 +17,7 @@ class Problem(str):
     particulars: str
 
     def __new__(cls, where: str, kind: str, particulars: str = "") -> "Problem":
-        self = super().__new__(cls, f"{where}: {kind}" + (f" ({particulars})" if particulars else ""))
+        self = super().__new__(cls, printable(f"{where}: {kind}" + (f" ({particulars})" if particulars else "")))
         self.where, self.kind, self.particulars = where, kind, particulars
         return self
 

@@ -122,7 +122,8 @@ class Checkpoints:
         """
         file = self.home / DATA
         with storage.reaching(self.home):
-            before = file.read_text().strip() if self.latest is not None and file.exists() else mark
+            is_known = self.latest is not None and file.exists()
+            before = file.read_bytes().decode(errors="replace").strip() if is_known else mark
         if before != mark and not may_differ:
             raise UserError(
                 f"{self.home} was begun on other data: the training captions or their vocabulary have changed since. "
@@ -156,13 +157,14 @@ class Checkpoints:
     def restore(self, shapes: dict[str, Any]) -> TrainState:
         """The newest state, of the `shapes_of` one; `best`, and what else it holds, become as they were.
 
-        Raises UserError where it is of other names or shapes.
+        Raises UserError where it is of other names or shapes, or damaged.
         """
         step = self.latest
         assert step is not None
-        with storage.reaching(self.home):
+        with self._reading(step):
             held = self.manager.item_metadata(step)
-        wanted, kept = _sizes(shapes), _sizes(held["state"])
+            kept = _sizes(held["state"])
+        wanted = _sizes(shapes)
         if wanted != kept:
             names = sorted(name for name in wanted.keys() | kept.keys() if wanted.get(name) != kept.get(name))
             raise UserError(
@@ -172,11 +174,11 @@ class Checkpoints:
         items = {"state": ocp.args.StandardRestore(shapes), "best": ocp.args.JsonRestore()}
         if "folder" in held:
             items["folder"] = ocp.args.StandardRestore()
-        with storage.reaching(self.home):
+        with self._reading(step):
             found = self.manager.restore(step, args=ocp.args.Composite(**items))
+            best = Best(**found["best"])
         if "folder" in items and hosts.is_first():
             archive.unpack(found["folder"]["tar"], self.folder)
-        best = Best(**found["best"])
         if best.of in (self.best.of, None):  # scores of another kind say nothing here
             self.best = best._replace(of=self.best.of)
         self.best = self.best._replace(is_due=best.is_due)
@@ -194,6 +196,18 @@ class Checkpoints:
             with _room_for_a_run(self.home), storage.reaching(self.home):
                 for name, text in self.notes.items():
                     storage.write(self.home / name, text)
+
+    @contextlib.contextmanager
+    def _reading(self, step: int) -> Iterator[None]:
+        """Raises UserError where the checkpoint of this step is damaged, for which there are many errors."""
+        try:
+            with storage.reaching(self.home):
+                yield
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            others = [other for other in self.manager.all_steps() if other != step]
+            then = f"--resume goes on from step {max(others)}" if others else "begin anew, as there is no other"
+            place = self.home / CHECKPOINTS / str(step)
+            raise UserError(f"{place} is damaged ({type(error).__name__}): remove it, and {then}") from error
 
     @property
     def latest(self) -> int | None:

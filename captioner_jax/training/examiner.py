@@ -18,6 +18,7 @@ from captioner_jax.evaluation.split import Scores, Written, score_split
 from captioner_jax.generation.writing import make_writer
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.names import Parameters
+from captioner_jax.printable import printable
 from captioner_jax.text.tokenizer import Tokenizer
 from captioner_jax.training.step import make_evaluation_step
 
@@ -122,7 +123,8 @@ def show(scores: dict[str, Scores], examples: int) -> None:
     for split, of in scores.items():
         print(f"  {split}: " + "  ".join(f"{name} {value:.3f}" for name, value in of.values.items()))
         for one in of.written[:examples]:
-            print(f"    {_mark(one)} {one.caption or '(nothing)'}\n        for: {one.example.captions[0]}", flush=True)
+            print(f"    {_mark(one)} {printable(one.caption) or '(nothing)'}")
+            print(f"        for: {printable(one.example.captions[0])}", flush=True)
 
 
 def _mark(one: Written) -> str:

@@ -179,7 +179,7 @@ def _forget(folder: Path, first: int) -> None:
     """
     file = folder / "metrics.jsonl"
     if first and file.exists():
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         write_whole(file, "".join(line for line in lines if _is_told(line, first)))
     elif not first:
         for told in (file, *(folder / "tensorboard").glob("events.out.tfevents.*")):

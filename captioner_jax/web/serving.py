@@ -73,15 +73,22 @@ def warm_up(captioner: Captioner, asked: Generation) -> None:
 
 
 class Impatient(H11Protocol):
-    """Leaves those who connect and ask for nothing, or others would find no connection free."""
+    """Leaves those who ask for nothing, or for nothing more, or others would find no connection free."""
+
+    seen: object = None
+    """The request that was seen at the last look."""
 
     def connection_made(self, transport: Any) -> None:  # asyncio's, or another loop's
         super().connection_made(transport)
         self.loop.call_later(SILENCE, self._leave_the_silent)
 
     def _leave_the_silent(self) -> None:
-        if self.cycle is None:
+        is_answered = self.cycle is None or self.cycle.response_complete
+        if is_answered and self.cycle is self.seen:
             self.transport.close()
+        elif not self.transport.is_closing():
+            self.seen = self.cycle
+            self.loop.call_later(SILENCE, self._leave_the_silent)
 
 
 def make_server(app: ASGIApp) -> uvicorn.Server:

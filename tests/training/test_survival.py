@@ -9,6 +9,7 @@ import os
 import pty
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import termios
@@ -299,6 +300,31 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         with pytest.raises(UserError, match=r"step 1 does not fit these settings: parameters"):
             checkpoints.restore(shapes_of(other))
     check_run(config, Resumption(resume=True))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: shutil.rmtree(folder / "state"),
+        lambda folder: (folder / "state" / "_METADATA").write_bytes(b"{"),
+        lambda folder: [file.write_bytes(b"[]") for file in (folder / "best").iterdir() if file.name[0] != "_"],
+        lambda folder: [os.truncate(file, 3) for file in (folder / "state").rglob("*") if file.parent.name == "d"],
+    ],
+)
+def test_a_checkpoint_that_is_damaged_is_named_and_so_is_the_one_before(damage, tmp_path):
+    config = Config(runs=str(tmp_path))
+    with Checkpoints(config) as checkpoints:
+        checkpoints.save(state(1))
+        checkpoints.save(state(2))
+    damage(config.folder / "checkpoints" / "2")
+    with (
+        Checkpoints(config) as checkpoints,
+        pytest.raises(UserError, match=r"checkpoints/2 is damaged .*: remove it, and --resume goes on from step 1"),
+    ):
+        checkpoints.restore(shapes_of(state(0)))
+    shutil.rmtree(config.folder / "checkpoints" / "2")
+    with Checkpoints(config) as checkpoints:
+        assert checkpoints.restore(shapes_of(state(0))).step == 1
 
 
 def test_a_mark_is_of_captions_and_of_words():

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -86,6 +87,26 @@ def test_whoever_asks_for_nothing_is_left(monkeypatch):
         with socket.create_connection(("127.0.0.1", port), timeout=30) as silent:
             assert silent.recv(1) == b""
         assert ask(port)[0] == 200
+
+
+def test_whoever_asks_for_nothing_more_is_left_and_who_waits_is_not(monkeypatch):
+    """Though a byte of a second request comes now and then."""
+    monkeypatch.setattr(serving, "SILENCE", 0.3)
+    answer = serving.told
+    monkeypatch.setattr("captioner_jax.web.app.told", lambda *about: time.sleep(1.5) or answer(*about))
+    with served(Captioner(untrained())) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as first:
+            first.sendall(b"GET /settings HTTP/1.1\r\nHost: localhost\r\n\r\nGET /")
+            first.settimeout(0.1)
+            until, received = time.monotonic() + 10, []
+            while not received or received[-1] != b"":
+                assert time.monotonic() < until
+                with contextlib.suppress(TimeoutError):
+                    received.append(first.recv(2**16))
+                with contextlib.suppress(OSError):
+                    first.sendall(b"s")
+        assert received[0].startswith(b"HTTP/1.1 200")
+        assert send(port, encoded(picture()))[0] == 200
 
 
 @pytest.mark.parametrize(
