@@ -262,7 +262,7 @@ def introduce(
     splits = {"train": data.train} | data.validation | data.test
     print(data.about)
     print("images: " + ", ".join(f"{len(source)} {name}" for name, source in splits.items()))
-    print(vocabulary(told, data.validation["validation"], tokenizer, config.data.max_length))
+    print(vocabulary(told, data.validation["validation"], tokenizer, config))
     print(f"encoder: {encoder}")
     if teacher is not None:
         print(f"its teacher: {teacher.about}")
@@ -272,16 +272,19 @@ def introduce(
     print(f"run: {config.folder}, on {jax.devices()[0].device_kind}: {placement.about}", flush=True)
 
 
-def vocabulary(told: Told, validation: Source, tokenizer: Tokenizer, length: int) -> str:
+def vocabulary(told: Told, validation: Source, tokenizer: Tokenizer, config: Config) -> str:
     """How much of the captions it holds, and what may help where that is little."""
     unknown = Told.of(list(validation.captions()), tokenizer).unknown
     shares = [f"{len(tokenizer) - len(SPECIAL_TOKENS):,} {'words' if tokenizer.by_words else 'pieces of words'}"]
     shares += [f"{told.unknown:.1%} of the words of training captions and {unknown:.1%} of validation's are unknown"]
+    length = config.data.max_length
     shares += [f"{told.cut(length):.1%} of training captions are cut at {length} tokens (data.max_length)"]
-    hint = (
-        "\n  unknown words are never written: a lower --data.min-count keeps more, and --data.tokenizer bpe takes any "
-        "language"
+    remedy = (
+        "a lower --data.min-count keeps more, and --data.tokenizer bpe takes any language"
+        if config.train.start is None
+        else "these are the words of train.start, and no others can be learned from there"
     )
+    hint = f"\n  unknown words are never written: {remedy}"
     return f"vocabulary: {'; '.join(shares)}{hint * (max(told.unknown, unknown) > MANY_UNKNOWN)}"
 
 

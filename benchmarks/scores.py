@@ -21,7 +21,7 @@ from rows import Rows
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from captioner_jax.evaluation.bleu import bleu, bleu_counts
-from captioner_jax.evaluation.bootstrap import score_intervals
+from captioner_jax.evaluation.bootstrap import OfImages, score_intervals
 from captioner_jax.evaluation.cider import cider, cider_d
 from captioner_jax.evaluation.rouge import rouge_l
 
@@ -88,7 +88,7 @@ def main() -> None:
     d = cider_d(candidates, references)
     alone = {
         "CIDEr": lambda: cider(candidates, references),
-        "bootstrap, 1,000 resamples": lambda: score_intervals(counts, rouge, d),
+        "bootstrap, 1,000 resamples": lambda: score_intervals(OfImages(counts, rouge, d)),
     }
     print()
     for name, run in alone.items():

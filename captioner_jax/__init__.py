@@ -16,3 +16,8 @@ def __getattr__(name: str) -> Any:
 
         return Captioner
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """So that `Captioner` is seen before it is loaded, as by those who complete names."""
+    return sorted({*globals(), *__all__})

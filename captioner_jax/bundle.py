@@ -11,6 +11,7 @@ captioner/
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -139,7 +140,12 @@ def load(directory: Path) -> Bundle:
         scores, training = _SCORES.validate_python(card["scores"]), _TRAINING.validate_python(card["training"])
         parameters = _like(shapes, weights)
         return Bundle(model, preprocessing, max_length, tokenizer, parameters, scores, training, photographs)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError, safetensors.SafetensorError) as error:
+    except OSError as error:
+        why = f"{error.filename or directory}: {error.strerror or error}"
+        raise UserError(f"{directory} is damaged: {why}") from error
+    except KeyError as error:
+        raise UserError(f"{directory} is damaged: {CARD} has no {error.args[0]}") from error
+    except (AttributeError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{directory} is damaged: {error!r}") from error
 
 
@@ -238,6 +244,8 @@ def _card(directory: Path) -> dict[str, Any]:
         hint = f". {_how_to_convert(directory)}" if (directory / "config.json").is_file() else ""
         if (directory / "captioner" / CARD).is_file():
             hint = f". That of this run is {directory / 'captioner'}"
+        if not directory.exists() and re.fullmatch(r"[\w.-]+/[\w.-]+", str(directory)):
+            hint = f". If it is on the hub, its name is hf://{directory}"
         raise UserError(f"{directory} is no captioner: {CARD}: {error.strerror or error}{hint}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{directory / CARD} is damaged: {error}") from error

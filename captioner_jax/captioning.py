@@ -110,13 +110,12 @@ class Captioner:
         Raises UserError for settings that do not exist or cannot be had, and ImageError, which names the picture, for
         one of no use.
         """
-        pictures = [pictures] if isinstance(pictures, Picture) else list(pictures)
+        pictures = [pictures] if isinstance(pictures, Picture) else _several(pictures)
         settings = validated(Generation, asked, "settings")
         found: list[list[Caption]] = []
         for number, (picture, captions) in enumerate(self.stream(pictures, settings, rows_for(len(pictures)))):
             if isinstance(captions, ImageError):
-                name = picture if isinstance(picture, str | os.PathLike) else f"picture {number}"
-                raise ImageError(f"{name}: {captions}")
+                raise ImageError(f"{picture if _is_named(picture) else f'picture {number}'}: {captions}")
             found.append(captions)
         return found
 
@@ -145,7 +144,7 @@ class Captioner:
         """
         square = _square(picture, lambda picture: picture, self.image_size, self.framing)
         if isinstance(square, ImageError):
-            raise square
+            raise ImageError(f"{picture}: {square}") if _is_named(picture) else square
         pixels = square[None]
         parameters = [model.parameters for model in self._models]
         found = self._compiled(asked)(parameters, pixels, _numbers(pixels), halves(asked.seed))
@@ -196,6 +195,8 @@ class Captioner:
         one batch is captioned the next is read and decoded. The last batch is filled up, so that nothing is compiled
         for it alone. A batch has `batch_size` pictures, or a few more, so that devices share evenly; by itself, many.
         """
+        if batch_size is not None and batch_size < 1:
+            raise UserError(f"batch_size {batch_size}: a batch has a picture at least")
         batch_size = 1 if batch_size == 1 else even_rows(batch_size or most_rows())
         write, parameters = self._compiled(asked), [model.parameters for model in self._models]
         square = lambda picture: _square(picture, read, self.image_size, self.framing)  # noqa: E731
@@ -211,7 +212,7 @@ class Captioner:
 
     def _compiled(self, asked: Generation) -> Callable[..., Found]:
         """The search that is asked for, compiled once whatever the seed, which is an argument."""
-        return self._writer(dataclasses.replace(asked, seed=0))
+        return self._writer(dataclasses.replace(validated(Generation, vars(asked), "settings"), seed=0))
 
     def _make_writer(self, asked: Generation) -> Callable[..., Found]:
         search = make_search(asked, self.tokenizer, self.max_length)
@@ -246,6 +247,13 @@ class Captioner:
                 text = self.tokenizer.decode(of_one)
                 captions.setdefault(text, Caption(text, float(score), float(p)))
         return list(captions.values())
+
+
+def _several(pictures: Any) -> list[Picture]:
+    """Raises ImageError where these are no pictures at all: a number, or a file that is open as text."""
+    if isinstance(pictures, io.TextIOBase) or not isinstance(pictures, Iterable):
+        raise ImageError(f"wanted a picture, or a list of them, not {type(pictures).__name__}")
+    return list(pictures)
 
 
 def rows_for(pictures: int) -> int:
@@ -324,6 +332,10 @@ def _square(asked: Any, read: Callable[[Any], Picture], size: int, framing: Fram
         return ImageError(error.strerror or str(error))
 
 
+def _is_named(picture: Any) -> bool:
+    return isinstance(picture, str | os.PathLike)
+
+
 def content_of(file: Path) -> bytes:
     """All of it. Raises ImageError for one that no picture can be as large as, for a device, which has no end, and for
     a name that no file can have."""
@@ -340,7 +352,8 @@ def content_of(file: Path) -> bytes:
 
 def _from_array(pixels: np.ndarray) -> Image.Image:
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[-1] not in (3, 4)):
-        raise ImageError(f"wanted uint8 of shape [Y X], [Y X 3] or [Y X 4], not {pixels.dtype} {pixels.shape}")
+        batch = "; of several pictures pass a list" if pixels.ndim == 4 else ""
+        raise ImageError(f"wanted uint8 of shape [Y X], [Y X 3] or [Y X 4], not {pixels.dtype} {pixels.shape}{batch}")
     if not pixels.size:
         raise ImageError("an array of no pixels")
     return Image.fromarray(pixels)

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import difflib
+import functools
 import json
 import numbers
 import os
@@ -21,6 +22,7 @@ from captioner_jax.errors import UserError
 Positive = Annotated[int, Gt(0)]
 NotNegative = Annotated[int, Ge(0)]
 Share = Annotated[float, Ge(0), Lt(1)]
+Fusion = Literal["cross", "concat", "weighted", "sigmoid"]
 Seed = Annotated[int, Ge(0), Lt(2**63)]
 # Of a picture that a model sees, in pixels, and of a caption in tokens: no captioner has more, and no machine could.
 Side = Annotated[int, Ge(1), Le(10_000)]
@@ -92,7 +94,7 @@ class ModelConfig:
     Transformer as they are."""
     tied: bool = True
     """gpt2, bert: the output matrix is the words' embedding; some published captioners have one of its own."""
-    fusion: Literal["cross", "concat", "weighted", "sigmoid"] = "cross"
+    fusion: Fusion = "cross"
     """How image features F meet text features T: words attend to cells; one sequence [F; T]; what a word sees and what
     it knows, weighted by sigma(W_F F + W_T T); or that sigma alone."""
     position_scale: Annotated[float, Gt(0)] = 3.0
@@ -416,11 +418,17 @@ def validated(kind: type[Settings], settings: dict[str, Any], where: str) -> Set
     """A dataclass of settings from nested ones. Raises UserError naming each mistake, `where` it stands."""
     try:
         as_json = json.dumps(settings, default=_as_json_has_it)
-        return pydantic.TypeAdapter(kind).validate_json(as_json, strict=True)
+        return _adapter(kind).validate_json(as_json, strict=True)
     except pydantic.ValidationError as error:
         raise UserError("\n".join(f"{where}: {_mistake(e, kind)}" for e in error.errors())) from None
     except TypeError as error:
         raise UserError(f"{where}: {error}") from error
+
+
+@functools.cache
+def _adapter(kind: type[Any]) -> Any:
+    """Made once: it takes longer than what it is for."""
+    return pydantic.TypeAdapter(kind)
 
 
 def _as_json_has_it(value: Any) -> str | int | float:

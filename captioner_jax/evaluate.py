@@ -2,7 +2,7 @@
 
 python -m captioner_jax.evaluate CAPTIONER [--ensemble OTHER ...] --data.path FOLDER [--split test] [--beam 5]
                                  [--consensus 30 [--neighbours 20]] [--output FOLDER]
-python -m captioner_jax.evaluate score CAPTIONS REFERENCES [--output FILE.json]
+python -m captioner_jax.evaluate score CAPTIONS REFERENCES [--against OTHERS] [--output FILE.json]
 
 The first writes captions of a split's images and scores them; the second scores anybody's, in COCO's files or in lists
 by the images' names.
@@ -29,9 +29,10 @@ from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions
 from captioner_jax.data.source import DataSet, Joined, Source
 from captioner_jax.errors import UserError, for_people, leave
+from captioner_jax.evaluation.bootstrap import Interval
 from captioner_jax.evaluation.coco_files import to_references, to_results
-from captioner_jax.evaluation.pairs import read_pairs
-from captioner_jax.evaluation.report import make_report
+from captioner_jax.evaluation.pairs import Pairs, read_pairs
+from captioner_jax.evaluation.report import compare, comparison, make_report
 from captioner_jax.evaluation.split import Scores, score_split
 from captioner_jax.files import write_whole
 from captioner_jax.platforms import leave_out_absent_tpus
@@ -72,6 +73,8 @@ class Score:
     """A COCO results file, or .jsonl, .csv, .tsv or .txt with a caption for each image's name, as of sample.py."""
     references: tyro.conf.Positional[Path]
     """A COCO annotations file; or any file of captions that one can train on, by the images' names."""
+    against: Path | None = None
+    """Other captions of the same images: by how much they are surpassed, and whether that is more than chance."""
     output: Path | None = None
     """File for the scores as JSON."""
 
@@ -131,11 +134,29 @@ def evaluate(captioner: Bundle, options: Evaluate) -> None:
 def score(options: Score) -> None:
     """Prints the table, and writes it as JSON if that is asked for."""
     pairs = read_pairs(options.captions, options.references)
-    report = make_report(pairs.captions, pairs.references)
-    print(f"{len(pairs.captions)} captions of {pairs.images} images with references")
+    report = make_report(list(pairs.captions.values()), pairs.of_these)
+    print(f"{len(pairs.captions)} captions of {len(pairs.references)} images with references")
     print(report.table())
+    told = report.to_json()
+    if options.against is not None:
+        differences = _compared(pairs, options)
+        print(f"more than {options.against}, of the same images (*: more than chance):\n{comparison(differences)}")
+        told["against"] = {name: interval._asdict() for name, interval in differences.items()}
     if options.output:
-        _keep(options.output, report.to_json())
+        _keep(options.output, told)
+
+
+def _compared(pairs: Pairs, options: Score) -> dict[str, Interval]:
+    """Raises UserError where the others are not of the same images."""
+    assert options.against is not None
+    others = read_pairs(options.against, options.references).captions
+    if others.keys() != pairs.captions.keys():
+        raise UserError(
+            f"--against: {options.against} has captions of {len(others)} images, of which "
+            f"{len(others.keys() & pairs.captions.keys())} are among the {len(pairs.captions)} in {options.captions}: "
+            "both are to be of the same"
+        )
+    return compare(list(pairs.captions.values()), [others[image] for image in pairs.captions], pairs.of_these)
 
 
 def _scores(one: Together, captioners: list[Bundle], split: Source, options: Evaluate) -> Scores:

@@ -1,15 +1,17 @@
-"""A small captioner that nobody trained, for the tests of what is done with one."""
+"""A small captioner that nobody trained, for the tests of what is done with one; and all ways of fusion."""
 
 import dataclasses
+from typing import get_args
 
 from flax import nnx
 
 from captioner_jax.bundle import Bundle
-from captioner_jax.config import EncoderConfig, ModelConfig
+from captioner_jax.config import EncoderConfig, Fusion, ModelConfig
 from captioner_jax.data.images import Preprocessing
 from captioner_jax.model.captioner import Captioner as Model
 from captioner_jax.text.tokenizer import train_words
 
+FUSIONS = get_args(Fusion)
 TOKENIZER = train_words(["a dog's ball is n't red", "two men (and one dog) run on the grass"], 1)
 
 

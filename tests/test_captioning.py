@@ -26,7 +26,7 @@ from captioner_jax.showing import show
 from captioner_jax.text.special import END
 from captioner_jax.text.tokenizer import train_bpe
 from tests.data.making import encoded, picture
-from tests.making import untrained
+from tests.making import FUSIONS, untrained
 
 
 def test_batch_norms_are_folded_and_captions_are_those_of_the_captioner_as_it_was_trained():
@@ -76,7 +76,7 @@ def test_parameters_are_put_on_the_device_once_and_not_at_every_call():
 PICTURE = np.random.default_rng(1).integers(0, 256, (16, 16, 3), np.uint8)
 
 
-@pytest.mark.parametrize("fusion", ["cross", "concat", "weighted", "sigmoid"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_bfloat16_finds_words_as_likely_and_looks_where_float32_does_but_for_rounding(fusion):
     """Told of the same caption by both: 8 bits of precision are a few parts in a hundred after two blocks."""
     precise, rounded = (Captioner(untrained(fusion), precision=kind) for kind in ("float32", "bfloat16"))
@@ -117,6 +117,33 @@ def test_kept_photographs_are_indexed_once_however_captions_are_asked_for(monkey
     for beam in (2, 3):
         captioner.caption(PICTURE, beam=beam, consensus=2, neighbours=3)
     assert len(indexed) == 1
+
+
+@pytest.mark.parametrize("pictures", [None, 3, io.StringIO("a.jpg")])
+def test_what_are_no_pictures_at_all_is_said(pictures):
+    with pytest.raises(ImageError, match="wanted a picture, or a list of them"):
+        captioning._several(pictures)  # types are looked at before, in tests
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"temperature": -1.0}, "temperature = -1"),
+        ({"top_p": 5.0}, "top_p = 5"),
+        ({"num_captions": 0}, "num_captions = 0"),
+        ({"beam": "3"}, "beam = '3'"),
+        ({"seed": -1}, "seed = -1"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_settings_that_are_made_by_hand_are_looked_at_too(settings, message):
+    ask = (
+        "from captioner_jax import Captioner\n"
+        "from captioner_jax.generation.settings import Generation\n"
+        f"[*Captioner.load().stream(['a.jpg'], Generation(**{settings!r}))]"
+    )
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True).stderr
+    assert "UserError: settings: " + message in said
 
 
 def test_any_number_of_pictures_takes_three_programs():

@@ -168,6 +168,20 @@ def test_anybodys_captions_are_scored_by_the_images_names(results, references, t
     assert "BLEU-4     1.0000" in out
 
 
+def test_captions_are_compared_with_others_of_the_same_images(tmp_path, capsys):
+    files = {"ours.txt": RESULTS["results.txt"], "theirs.csv": f"image,caption\na.jpg,{OTHER}\nsub/b.jpg,{ONE}\n"}
+    files |= {"fewer.csv": f"image,caption\na.jpg,{OTHER}\n", "references.csv": REFERENCES["references.csv"]}
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    ours, theirs, fewer, references = (str(tmp_path / name) for name in files)
+    out = tmp_path / "scores.json"
+    assert evaluate.main(["score", ours, references, "--against", theirs, "--output", str(out)]) == 0
+    assert "BLEU-4    +1.0000   +1.0000 to +1.0000 *" in capsys.readouterr().out
+    assert json.loads(out.read_text())["against"]["bleu_4"]["low"] == pytest.approx(1)
+    assert evaluate.main(["score", ours, references, "--against", fewer]) == 1
+    assert "fewer.csv has captions of 1 images, of which 1 are among the 2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [

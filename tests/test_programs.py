@@ -344,6 +344,8 @@ def test_pictures_of_every_form_get_the_same_caption(run, folder, tmp_path):
     for bad, message in (
         (np.zeros((4, 4), np.float32), "picture 1: wanted uint8"),
         (np.zeros((0, 4), np.uint8), "picture 1: an array of no pixels"),
+        (np.zeros((2, 4, 4, 3), np.uint8), "picture 1: wanted uint8 .*; of several pictures pass a list"),
+        (Image.new("RGB", (0, 5)), "picture 1: an image of no pixels"),
         (tmp_path / "no", "No such file"),
     ):
         with pytest.raises(ImageError, match=message):

@@ -57,9 +57,10 @@ def read_captions(path: Path) -> Captions:
     """The captions in a file of a kind told by its ending and its first words.
 
     .csv or .tsv with a header that has `image` and `caption` (or `file_name` and `text`), between commas, semicolons or
-    tabs; .jsonl with an object of these two a line; both may also have `split`: train, validation (val, dev), test or
-    restval. .json of COCO captions or by Karpathy. .txt or .token with `image#number<TAB>caption` a line. Kaggle's .txt
-    that is a CSV, and its .csv of columns between pipes. UTF-8, or UTF-16 that says so.
+    tabs; .jsonl with an object of these two a line, or of `image` and a list `captions`; both may also have `split`:
+    train, validation (val, dev), test or restval. .json of COCO captions or by Karpathy. .txt or .token with
+    `image#number<TAB>caption` a line. Kaggle's .txt that is a CSV, and its .csv of columns between pipes. UTF-8, or
+    UTF-16 that says so.
 
     Lines that cannot be used are named in `problems` and left out. Raises UserError where the file cannot be read at
     all, or holds no caption.
@@ -175,7 +176,7 @@ def _table(text: str, file: str) -> Iterator[Line | Problem]:
     if missing:
         raise UserError(
             f"{file}: the first line must name the columns; missing: {', '.join(sorted(missing))}; "
-            f"it is {header.strip()[:80]!r}"
+            f"it is {header.strip()[:80]!r}. (Of several captions each has a line of its own.)"
         )
     mark = _separator(header)
     width = header.count(mark) + 1
@@ -252,10 +253,11 @@ def _json_lines(text: str, file: str) -> Iterator[Line | Problem]:
             yield Problem(where, "not JSON", str(error))
             continue
         row = _known_as(row) if isinstance(row, dict) else {}
-        if not all(isinstance(row.get(key), str) for key in ("image", "caption")):
-            yield Problem(where, 'wanted an object with the texts "image" and "caption"')
+        captions: list[Any] = row["captions"] if _has(row, "captions", list) else [row.get("caption")]
+        if not all(isinstance(text, str) for text in (row.get("image"), *captions)):
+            yield Problem(where, 'wanted an object with the texts "image" and "caption", or a list "captions"')
         else:
-            yield Line(where, row["image"], row["caption"], split_name(row.get("split")))
+            yield from (Line(where, row["image"], caption, split_name(row.get("split"))) for caption in captions)
 
 
 def _json(text: str, file: str) -> Iterator[Line | Problem]:

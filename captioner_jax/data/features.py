@@ -156,8 +156,10 @@ def load_features(
                 f"{setting}: {folder} was made with other {', '.join(differ)}: remove it, or name another folder"
             )
         return Features(folder)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"{setting}: {folder}: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{setting}: {folder} is damaged: {error}: remove it, and it is made again") from error
 
 
 def _made_from(source: Source, config: DataConfig, eye: Eye, views: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from captioner_jax.config import DataConfig
 from captioner_jax.data import sidecars, splits
-from captioner_jax.data.caption_files import NEEDED, SPLITS, Captions, read_captions
+from captioner_jax.data.caption_files import NEEDED, SPLITS, Captions, read_captions, split_name
 from captioner_jax.data.file_source import data_set, folder_of, found
 from captioner_jax.data.image_files import Folder, Tar, open_images
 from captioner_jax.data.source import DataSet, Problem
@@ -43,8 +43,11 @@ def _captions(root: Path, images: Folder | Tar, name: str | None) -> tuple[str, 
     """Where they are, in words, and which."""
     usual = [root / name for name in USUAL_FILES if (root / name).is_file()]
     usual = usual or [root / name for name in OF_HUGGING_FACE if (root / name).is_file()]
-    if name is None and not usual and isinstance(images, Folder) and sidecars.are_there(images):
-        return "in text files beside them", sidecars.read_sidecars(images)
+    if name is None and not usual and isinstance(images, Folder):
+        if parts := _by_split(root):
+            return f"in the {parts[0].name} of each split", _joined(root, parts)
+        if sidecars.are_there(images):
+            return "in text files beside them", sidecars.read_sidecars(images)
     if name is None and len(usual) != 1:
         none = "no captions file of a usual name, and no text files beside images"
         what = "several captions files" if usual else none
@@ -52,6 +55,24 @@ def _captions(root: Path, images: Folder | Tar, name: str | None) -> tuple[str, 
         raise UserError(f"{root} has {what}: say which with --data.captions (check: --captions; known: {known})")
     file = usual[0] if name is None else root / name
     return f"in {file.name}", read_captions(file)
+
+
+def _by_split(root: Path) -> list[Path]:
+    """A file of captions in each folder that is called like a split, as the `imagefolder` of Hugging Face has them."""
+    folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and split_name(folder.name) in SPLITS)
+    return [folder / name for folder in folders for name in OF_HUGGING_FACE if (folder / name).is_file()]
+
+
+def _joined(root: Path, parts: list[Path]) -> Captions:
+    """Names are relative to the folder that a file stands in, whose name is that of the split."""
+    whole = Captions({}, {}, [])
+    for file in parts:
+        split, part = str(split_name(file.parent.name)), read_captions(file)
+        for image, captions in part.by_image.items():
+            name = f"{file.parent.relative_to(root).as_posix()}/{image}"
+            whole.by_image[name], whole.splits[name] = captions, split
+        whole.problems.extend(part.problems)
+    return whole
 
 
 def _divided(

@@ -93,6 +93,8 @@ def begun(data: bytes) -> Image.Image:
 
 def upright(image: Image.Image) -> Image.Image:
     """The picture as it was taken, in RGB. Raises ImageError as `open_image`: its file may still be to be read."""
+    if not image.width * image.height:
+        raise ImageError("an image of no pixels")
     with _refusing():
         return _rgb(ImageOps.exif_transpose(image))
 

@@ -9,6 +9,7 @@ from captioner_jax.errors import UserError
 def load(config: DataConfig) -> DataSet:
     """Raises UserError where it is not to be had. Prepares shapes and the Flickr data sets on first use."""
     _check_splits(config)
+    _check_files(config)
     # Imported here because TensorFlow Datasets takes most of a second to import, and files need none of it.
     match config.source:
         case "shapes":
@@ -41,6 +42,15 @@ def read_files(config: DataConfig) -> DataSet:
             return shards.load(config)
         case "shapes" | "tfds":
             raise UserError(f"{config.source} does not lie in files of its own")
+
+
+def _check_files(config: DataConfig) -> None:
+    """Raises UserError where files are named that would not be looked at."""
+    for name in ("path", "captions", "images"):
+        named = getattr(config, name)
+        if config.source in ("shapes", "tfds") and named != getattr(DataConfig(), name):
+            kind = "drawn scenes are" if config.source == "shapes" else "what TensorFlow Datasets has prepared is"
+            raise UserError(f"data.{name}: {named} would not be looked at: {kind} asked for; add --data.source folder")
 
 
 def _check_splits(config: DataConfig) -> None:

@@ -15,11 +15,16 @@ from captioner_jax.evaluation.coco_files import ImageId, read_references, read_r
 
 
 class Pairs(NamedTuple):
-    """A caption of each image that has one, and its references; and how many images have references at all."""
+    """A caption of each image that has one, and the references of these and other images."""
 
-    captions: list[str]
-    references: list[Sequence[str]]
-    images: int
+    captions: dict[ImageId, str]
+    """By the names that the images have among the references."""
+    references: Mapping[ImageId, Sequence[str]]
+
+    @property
+    def of_these(self) -> list[Sequence[str]]:
+        """The references of each caption's image."""
+        return [self.references[image] for image in self.captions]
 
 
 def read_pairs(results: Path, annotations: Path) -> Pairs:
@@ -44,7 +49,7 @@ def read_pairs(results: Path, annotations: Path) -> Pairs:
         )
     if len(set(known.values())) < len(known):
         raise UserError(f"{results} has captions of two files of one name, of which {annotations} knows one")
-    return Pairs(list(captions.values()), [references[known[image]] for image in captions], len(references))
+    return Pairs({known[image]: caption for image, caption in captions.items()}, references)
 
 
 def _is_json(path: Path) -> bool:

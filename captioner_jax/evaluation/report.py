@@ -2,17 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import captioner_jax
 from captioner_jax.evaluation import java
 from captioner_jax.evaluation.bleu import bleu, bleu_counts
-from captioner_jax.evaluation.bootstrap import Interval, score_intervals
+from captioner_jax.evaluation.bootstrap import Interval, OfImages, score_differences, score_intervals
 from captioner_jax.evaluation.cider import cider, cider_d
 from captioner_jax.evaluation.diagnostics import Diagnostics, diagnose
 from captioner_jax.evaluation.rouge import rouge_l
 from captioner_jax.text import ptb
 
+Both = tuple[list[list[str]], list[list[list[str]]]]
+"""Captions, and the references of each, word by word."""
 RESAMPLES = 1000
 LEVEL = 0.95
 HEADS = {
@@ -85,23 +87,29 @@ def make_report(
 
     `searched` says how they were written, and `split` of which images, for the signature.
     """
-    # The official tool cuts words once more for BLEU and CIDEr-D, at every blank.
-    candidates, known = _cut(ptb.words, captions, references)
-    in_parts = _cut(ptb.parts, captions, references)
-    scores = score_intervals(
-        bleu_counts(*in_parts),
-        rouge_l(candidates, known),
-        cider_d(*in_parts),
-        resamples=RESAMPLES,
-        level=LEVEL,
-    )
-    plain = float(cider(*in_parts).mean())
+    cut = _Cut.of(captions, references)
+    scores = score_intervals(cut.of_images, resamples=RESAMPLES, level=LEVEL)
+    plain = float(cider(*cut.parts).mean())
     learned = None if training is None else map(ptb.words, training)
     return Report(
         scores=scores,
-        others={"cider": plain} | java.scores(*_joined(candidates, known)),
-        diagnostics=diagnose(candidates, learned, truncated),
+        others={"cider": plain} | java.scores(*_joined(*cut.words)),
+        diagnostics=diagnose(cut.words[0], learned, truncated),
         signature=signature(references, searched, split),
+    )
+
+
+def compare(captions: Sequence[str], others: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Interval]:
+    """By how much the scores of captions are greater than those of others of the same images."""
+    one, other = (_Cut.of(some, references).of_images for some in (captions, others))
+    return score_differences(one, other, resamples=RESAMPLES, level=LEVEL)
+
+
+def comparison(differences: dict[str, Interval]) -> str:
+    """For a terminal; a * marks those whose interval does not hold zero."""
+    return "\n".join(
+        f"{HEADS[name]:<9} {by.estimate:+7.4f}   {by.low:+.4f} to {by.high:+.4f}{' *' * (by.low > 0 or by.high < 0)}"
+        for name, by in differences.items()
     )
 
 
@@ -123,9 +131,23 @@ def signature(references: Sequence[Sequence[str]], searched: str, split: str) ->
     )
 
 
-def _cut(
-    into: Callable[[str], list[str]], captions: Sequence[str], references: Sequence[Sequence[str]]
-) -> tuple[list[list[str]], list[list[list[str]]]]:
+class _Cut(NamedTuple):
+    """Captions and references as words; and for BLEU and CIDEr-D, for which the official tool cuts them once more at
+    every blank."""
+
+    words: Both
+    parts: Both
+
+    @staticmethod
+    def of(captions: Sequence[str], references: Sequence[Sequence[str]]) -> "_Cut":
+        return _Cut(_cut(ptb.words, captions, references), _cut(ptb.parts, captions, references))
+
+    @property
+    def of_images(self) -> OfImages:
+        return OfImages(bleu_counts(*self.parts), rouge_l(*self.words), cider_d(*self.parts))
+
+
+def _cut(into: Callable[[str], list[str]], captions: Sequence[str], references: Sequence[Sequence[str]]) -> Both:
     return [into(c) for c in captions], [[into(r) for r in of_image] for of_image in references]
 
 

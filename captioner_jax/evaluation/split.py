@@ -82,7 +82,7 @@ def score_split(
                 example = example if len(written) < shown else example._replace(image=b"")
                 written.append(Written(example, caption, END not in ids, _verdict(caption, example)))
     if not written:
-        raise UserError("none of the images to be scored can be used")
+        raise UserError(f"none of the {len(source) if images is None else images} images to be scored can be used")
     values = {"loss": total / max(words, 1)}
     values |= quick_scores([one.caption for one in written], [one.example.captions for one in written])
     verdicts = [one.verdict for one in written if one.verdict is not None]

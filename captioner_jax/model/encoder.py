@@ -39,5 +39,7 @@ def make_encoder(config: EncoderConfig, *, with_class: bool = False, rngs: nnx.R
             return VGG(config, rngs=rngs)
         case "densenet":
             return DenseNet(config, rngs=rngs)
-        case _:
+        case _ if config.kind.startswith(("vit", "clip", "blip")):
             return ViT(config, with_class=with_class, rngs=rngs)
+        case _:
+            raise ValueError(f"there is no encoder for the kind {config.kind}")

@@ -80,6 +80,7 @@ def test_between_tabs_quotation_marks_are_part_of_a_caption(tmp_path):
     [
         ("metadata.csv", "file_name,text\na.jpg,a dog\n"),
         ("metadata.jsonl", '{"file_name": "a.jpg", "text": "a dog"}\n'),
+        ("captions.jsonl", '{"file_name": "a.jpg", "captions": ["a dog"]}\n'),
         ("c.csv", "text,image,caption\nwhat a sign says,a.jpg,a dog\n"),
         ("c.jsonl", '{"image": "a.jpg", "caption": "a dog", "text": "what a sign says"}\n'),
     ],

@@ -13,8 +13,9 @@ from captioner_jax.data import splits
 from captioner_jax.data.caption_files import one_name
 from captioner_jax.data.folder import load
 from captioner_jax.data.image_files import Folder
+from captioner_jax.data.load import load as load_any
 from captioner_jax.errors import UserError
-from tests.data.making import colour_folder
+from tests.data.making import colour_folder, encoded, picture
 
 
 def config(path, **settings):
@@ -105,6 +106,28 @@ def test_what_is_hidden_is_no_image_and_links_are_followed_once(tmp_path):
     (root / "more").symlink_to(real)
     (real / "loop").symlink_to(root)
     assert [*Folder(root).others(["000.jpg"])] == ["001.jpg", "002.jpg", "more/000.jpg"]
+
+
+def test_splits_in_folders_with_metadata_of_their_own_are_read_as_one(tmp_path):
+    for folder, images in {"train": "ab", "validation": "a", "other": "a"}.items():
+        (tmp_path / folder).mkdir()
+        for image in images:
+            (tmp_path / folder / f"{image}.png").write_bytes(encoded(picture()))
+        rows = [{"file_name": f"{image}.png", "text": f"{image} in {folder}"} for image in (*images, "z")]
+        (tmp_path / folder / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    data = load(DataConfig("folder", str(tmp_path)))
+    assert {name: [*split.captions()] for name, split in data.splits.items()} == {
+        "train": [("a in train",), ("b in train",)],
+        "validation": [("a in validation",)],
+    }
+    assert data.train[1].image
+    assert {problem.where for problem in data.problems} == {"train/z.png", "validation/z.png"}
+
+
+def test_files_are_not_named_for_data_that_have_none(tmp_path):
+    for source, name in (("shapes", "path"), ("tfds", "captions")):
+        with pytest.raises(UserError, match=rf"data\.{name}: there would not be looked at"):
+            load_any(DataConfig(source, **{name: "there"}))
 
 
 def test_metadata_are_captions_only_where_there_are_no_others(tmp_path):

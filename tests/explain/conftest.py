@@ -6,12 +6,12 @@ import pytest
 from captioner_jax.captioning import Captioner
 from captioner_jax.explain.reading import retell
 from captioner_jax.generation.writing import Untrained
-from tests.making import untrained
+from tests.making import FUSIONS, untrained
 
 SIZE = 24  # pixels, of which 3 x 3 cells are made
 
 
-@pytest.fixture(scope="session", params=["cross", "concat", "weighted", "sigmoid"])
+@pytest.fixture(scope="session", params=FUSIONS)
 def captioner(request):
     return Captioner(untrained(request.param, image_size=SIZE))
 

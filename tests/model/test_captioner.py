@@ -17,6 +17,7 @@ from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.gpt2 import GPT2Decoder
 from captioner_jax.model.position import grid_sinusoids
 from captioner_jax.text.special import END, PAD, START
+from tests.making import FUSIONS
 
 CONFIG = ModelConfig(
     width=16, heads=2, feed_forward=32, layers=2, encoder=EncoderConfig("convnet", 4, (16, 32), (1, 1))
@@ -24,7 +25,7 @@ CONFIG = ModelConfig(
 V, T = 11, 6
 
 
-@pytest.fixture(scope="module", params=["cross", "concat", "weighted", "sigmoid"])
+@pytest.fixture(scope="module", params=FUSIONS)
 def captioner(request):
     return Captioner(dataclasses.replace(CONFIG, fusion=request.param), V, rngs=nnx.Rngs(0))
 

@@ -13,6 +13,7 @@ from captioner_jax.model import attention, fusion
 from captioner_jax.model.attention import KeyValue, attention_weights, causal_mask, read
 from captioner_jax.model.decoder import Decoder
 from captioner_jax.model.fusion import attention_to_both, make_block, prefix_mask
+from tests.making import FUSIONS
 
 CONFIG = ModelConfig(width=16, heads=2, feed_forward=32)
 B, K, S, T = 2, 3, 5, 4
@@ -93,7 +94,7 @@ def test_weighted_fusion_from_its_formula():
     np.testing.assert_allclose(plain.look(text, cells), gate, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("fusion", ["cross", "concat", "weighted", "sigmoid"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_each_sequence_sees_its_own_image(fusion):
     one = block(fusion)
     memory, words = normal(0, B, S, 16), normal(1, B * K, T, 16)
@@ -104,7 +105,7 @@ def test_each_sequence_sees_its_own_image(fusion):
     assert (np.abs(np.asarray(out - other))[K:].max((1, 2)) > 1e-3).all()
 
 
-@pytest.mark.parametrize("fusion", ["cross", "concat", "weighted", "sigmoid"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_what_is_watched_is_what_happens(fusion):
     """The block with its weights written out is the block, and its weights are shares."""
     one = block(fusion)
@@ -124,7 +125,7 @@ def test_what_is_watched_is_what_happens(fusion):
         assert among is None
 
 
-@pytest.mark.parametrize("way", ["cross", "concat", "weighted", "sigmoid"])
+@pytest.mark.parametrize("way", FUSIONS)
 @pytest.mark.parametrize(
     ("name", "other"), [("scores", distances), ("masked_softmax", plain_mean), ("read", backwards)]
 )
@@ -148,7 +149,7 @@ def test_an_equation_that_is_changed_is_changed_for_learning_and_for_looking(mon
     np.testing.assert_allclose(watched.cells, left, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("fusion", ["cross", "concat", "weighted", "sigmoid"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_a_cell_taken_out_is_as_if_it_had_never_been(fusion):
     one = block(fusion)
     memory, x = normal(0, B, S, 16), normal(1, B, T, 16)
@@ -186,7 +187,7 @@ def test_nudged_weights_of_a_concatenation_are_those_that_are_read_by():
     np.testing.assert_allclose(watched.cells, memory + one.mlp(one.norm_2(memory)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("fusion", ["cross", "concat", "weighted", "sigmoid"])
+@pytest.mark.parametrize("fusion", FUSIONS)
 def test_with_all_dropped_blocks_add_nothing(fusion):
     """Dropout is wherever something is added, and on what is read."""
     config = dataclasses.replace(CONFIG, layers=1, fusion=fusion, dropout=1 - 1e-12)
