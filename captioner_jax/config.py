@@ -17,7 +17,7 @@ import pydantic
 import tyro
 from annotated_types import Ge, Gt, Le, Lt
 
-from captioner_jax.errors import UserError
+from captioner_jax.errors import UserError, naming
 
 Positive = Annotated[int, Gt(0)]
 NotNegative = Annotated[int, Ge(0)]
@@ -401,9 +401,8 @@ class Config:
 def from_toml(path: str | os.PathLike[str]) -> Config:
     """The configuration in a TOML file. Raises UserError where it cannot be read, naming each mistake."""
     try:
-        settings = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+        with naming(path):
+            settings = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not TOML: {error}") from error
     return from_dict(settings, str(path))

@@ -7,7 +7,7 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
@@ -41,6 +41,15 @@ class OutageError(UserError):
     """Something that others provide is not to be had now, and may be later."""
 
     code = RESTART
+
+
+@contextlib.contextmanager
+def naming(what: object, remedy: str = "") -> Iterator[None]:
+    """Raises UserError where the system refuses something, by the name of what it was about and not of a part of it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{what}: {error.strerror or error}{remedy}") from error
 
 
 class TerminatedError(BaseException):

@@ -28,7 +28,7 @@ from captioner_jax.data.caption_files import split_name
 from captioner_jax.data.load import load
 from captioner_jax.data.pipeline import check_captions
 from captioner_jax.data.source import DataSet, Joined, Source
-from captioner_jax.errors import UserError, for_people, leave
+from captioner_jax.errors import UserError, for_people, leave, naming
 from captioner_jax.evaluation.bootstrap import Interval
 from captioner_jax.evaluation.coco_files import to_references, to_results
 from captioner_jax.evaluation.pairs import Pairs, read_pairs
@@ -203,10 +203,8 @@ def _output(options: Evaluate) -> Path:
 
 def _make(folder: Path) -> None:
     """Before hours of work for what is to lie in it. Raises UserError where it cannot be written in."""
-    try:
+    with naming(folder, ": name a folder for the scores by --output"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror or error}: name a folder for the scores by --output") from error
     if not os.access(folder, os.W_OK):
         raise UserError(f"{folder} may not be written in: name a folder for the scores by --output")
 
@@ -220,11 +218,9 @@ def _split(data: DataSet, name: str) -> Source:
 
 
 def _keep(file: Path, content: Any) -> None:
-    try:
+    with naming(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}") from error
 
 
 if __name__ == "__main__":

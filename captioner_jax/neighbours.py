@@ -28,7 +28,7 @@ from captioner_jax.data.pipeline import check_captions, evaluation_batches
 from captioner_jax.data.source import Source
 from captioner_jax.data.views import Views
 from captioner_jax.devices import even_rows, everywhere
-from captioner_jax.errors import UserError, for_people, leave
+from captioner_jax.errors import UserError, for_people, leave, naming
 from captioner_jax.generation.neighbours import Photographs
 from captioner_jax.platforms import leave_out_absent_tpus
 
@@ -60,10 +60,8 @@ def main(arguments: list[str]) -> int:
     check_captions({"train": data.train})
     print(f"{data.about}; {len(data.train)} images")
     kept = look(captioner, data.train, options.data, options.batch_size)
-    try:
+    with naming(directory):
         bundle.keep(directory, kept)
-    except OSError as error:
-        raise UserError(f"{directory}: {error.strerror or error}") from error
     size = (directory / PHOTOGRAPHS).stat().st_size / 1e6
     print(f"{directory} keeps {len(kept.seen)} photographs ({PHOTOGRAPHS}, {size:.1f} MB)")
     if len(kept.seen) < len(data.train):

@@ -17,7 +17,7 @@ from annotated_types import Ge, Le
 
 from captioner_jax.bundle import Bundle
 from captioner_jax.config import checked
-from captioner_jax.errors import UserError, for_people, leave
+from captioner_jax.errors import UserError, for_people, leave, naming
 from captioner_jax.model.bert import PLACES
 from captioner_jax.platforms import leave_out_absent_tpus
 from captioner_jax.pretrained.captioners import read_captioner
@@ -46,10 +46,8 @@ def main(arguments: list[str]) -> int:
     is_hub = options.captioner.startswith("hf://")
     training = {"run": name, "published": found.origin if is_hub else name}  # nobody's paths
     made = Bundle(found.model, found.preprocessing, options.max_length, found.tokenizer, found.parameters, {}, training)
-    try:
+    with naming(options.folder):
         made.save(options.folder)
-    except OSError as error:
-        raise UserError(f"{options.folder}: {error.strerror or error}") from error
     print(f"{options.folder}: {found.model.encoder.kind} and {found.model.decoder}, of {found.origin}")
     return 0
 

@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 
 from captioner_jax import bundle
 from captioner_jax.config import checked
-from captioner_jax.errors import UserError, for_people, leave
+from captioner_jax.errors import UserError, for_people, leave, naming
 from captioner_jax.platforms import leave_out_absent_tpus
 
 
@@ -44,10 +44,8 @@ def main(arguments: list[str]) -> int:
     captioner = bundle.load(bundle.found(options.captioner))
     if options.between is not None and options.share is not None:
         captioner = bundle.between(captioner, bundle.load(bundle.found(options.between)), options.share)
-    try:
+    with naming(options.folder):
         bundle.rounded(captioner).save(options.folder)
-    except OSError as error:
-        raise UserError(f"{options.folder}: {error.strerror or error}") from error
     return 0
 
 

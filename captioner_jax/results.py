@@ -67,7 +67,7 @@ def _csv(rows: Sequence[Sequence[object]]) -> str:
     return "".join(lines)
 
 
-class Written(NamedTuple):
+class Begun(NamedTuple):
     """A file of captions to be written on, and the images that it has already."""
 
     file: TextIO
@@ -89,7 +89,7 @@ def tell(out: Stream, text: str, where: str) -> None:
         raise UserError(f"{where}: {error.strerror or error}") from error
 
 
-def open_results(path: Path, format: Format, resume: bool, force: bool, captions: int) -> Written:
+def open_results(path: Path, format: Format, resume: bool, force: bool, captions: int) -> Begun:
     """A new file of captions, or one to go on with, whose last image comes again if its captions, of which so
     many are wanted, were not finished.
 
@@ -99,9 +99,9 @@ def open_results(path: Path, format: Format, resume: bool, force: bool, captions
         if resume and path.exists():
             with _alone(path, "r+"):
                 images = _whole(path, format, captions)
-                return Written(_alone(path, "a"), images)
+                return Begun(_alone(path, "a"), images)
         if force and path.is_file():
-            return Written(_alone(path, "r+"), frozenset(), True)
+            return Begun(_alone(path, "r+"), frozenset(), True)
         file = _alone(path, "w" if force else "x")
     except BlockingIOError as error:
         raise UserError(f"{path}: another process writes there: name another --output, or wait for it") from error
@@ -111,7 +111,7 @@ def open_results(path: Path, format: Format, resume: bool, force: bool, captions
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
     tell(file, head(format), str(path))
-    return Written(file, frozenset())
+    return Begun(file, frozenset())
 
 
 def _alone(path: Path, mode: str) -> TextIO:

@@ -1,8 +1,6 @@
 """What `sample.py` shows of how a caption came about, as files: a sheet of maps, and a page to explore."""
 
-import contextlib
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
@@ -10,7 +8,7 @@ from PIL import Image
 from captioner_jax.captioning import Captioner
 from captioner_jax.config import Framing
 from captioner_jax.data.images import open_image
-from captioner_jax.errors import UserError
+from captioner_jax.errors import naming
 from captioner_jax.explain.drawing import sheet
 from captioner_jax.explain.explained import Explained
 from captioner_jax.explain.page import PICTURE, make_page
@@ -32,23 +30,14 @@ def show(
     if attention is not None:
         file = io.BytesIO()
         attention_sheet(picture, told, captioner.framing).save(file, "PNG")
-        with _named(attention):
+        with naming(attention):
             write_bytes_whole(attention, file.getvalue())
     if page is not None:
         tree = [] if asked.draws else captioner.searched(written, asked)
         made = make_page(picture, name, told, captioner.grounded(written), tree, captioner.framing)
-        with _named(page):
+        with naming(page):
             write_whole(page, made)
     return told.caption
-
-
-@contextlib.contextmanager
-def _named(file: Path) -> Iterator[None]:
-    """Raises UserError where the file cannot be written, by its name and not that of a part of it."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}") from error
 
 
 def attention_sheet(picture: Image.Image, told: Explained, framing: Framing) -> Image.Image:

@@ -7,13 +7,12 @@ python -m experiments.relative_positions --help
 import math
 import sys
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from captioner_jax.config import ModelConfig
-from captioner_jax.model.attention import KeyValue, MultiHeadAttention
+from captioner_jax.model.attention import KeyValue, MultiHeadAttention, masked_softmax
 from captioner_jax.model.captioner import Captioner
 from captioner_jax.model.decoder import Decoder
 from experiments.comparing import compare
@@ -49,7 +48,7 @@ class RelativeAttention(MultiHeadAttention):
         to_places = jnp.einsum("bnth,kh->bntk", q, self.positions[...])
         places = jnp.broadcast_to(distances(mask), to_keys.shape)
         scores = (to_keys + jnp.take_along_axis(to_places, places, axis=-1)) / math.sqrt(q.shape[-1])
-        return jax.nn.softmax(jnp.where(mask, scores, jnp.finfo(scores.dtype).min))
+        return masked_softmax(scores, mask)
 
 
 class RelativeDecoder(Decoder):

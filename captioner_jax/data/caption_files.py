@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from captioner_jax.data.source import Problem
-from captioner_jax.errors import UserError
+from captioner_jax.errors import UserError, naming
 
 SPLITS = ("train", "validation", "test")
 NEEDED = ("train", "validation")
@@ -81,10 +81,8 @@ def text_of(path: Path) -> str:
 
     A carriage return ends lines where nothing else does. Raises UserError where the file cannot be read.
     """
-    try:
+    with naming(path):
         content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
     try:
         is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
         text = content.decode("utf-16") if is_utf16 else content.decode("utf-8-sig", "surrogateescape")

@@ -9,7 +9,7 @@ import tyro
 
 from captioner_jax.config import DataConfig, SplitFiles
 from captioner_jax.data import check, prepare
-from captioner_jax.errors import UserError, for_people
+from captioner_jax.errors import UserError, for_people, naming
 from captioner_jax.files import write_whole
 
 
@@ -88,10 +88,8 @@ def checked(command: Check) -> int:
     findings = check.check(config, workers)
     print(f"source: {source}; {check.table(findings)}")
     if command.report is not None:
-        try:
+        with naming(command.report):
             write_whole(command.report, check.report(findings))
-        except OSError as error:
-            raise UserError(f"{command.report}: {error.strerror or error}") from error
         print(f"\nall of it: {command.report}")
     return 1 if findings.unusable else 0
 

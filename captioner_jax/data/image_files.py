@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from captioner_jax.errors import UserError
+from captioner_jax.errors import UserError, naming
 
 # Of the names of images that are looked for, in shards and beside captions.
 ENDINGS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "img")
@@ -118,13 +118,12 @@ class Tar:
         self.places: dict[str, tuple[int, int]] = {}
         bare: dict[str, list[tuple[int, int]]] = {}
         try:
-            for member in members(path):
-                self.places[member.name] = (member.offset, member.size)
-                bare.setdefault(Path(member.name).name, []).append((member.offset, member.size))
+            with naming(path):
+                for member in members(path):
+                    self.places[member.name] = (member.offset, member.size)
+                    bare.setdefault(Path(member.name).name, []).append((member.offset, member.size))
         except DamageError as error:
             raise UserError(f"{path} is no whole, uncompressed tar file: {error}") from error
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror or error}") from error
         for name, places in bare.items():
             if len(places) == 1:
                 self.places.setdefault(name, places[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from captioner_jax.data.caption_files import RESTVAL, one_name
 from captioner_jax.data.source import Problem
-from captioner_jax.errors import UserError
+from captioner_jax.errors import UserError, naming
 
 # Names of images by split.
 Splits = dict[str, list[str]]
@@ -72,9 +72,8 @@ def _share_of(share: float, images: int) -> int:
 
 def _lines(file: Path) -> Iterable[str]:
     try:
-        lines = file.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}") from error
+        with naming(file):
+            lines = file.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     return dict.fromkeys(one_name(line) for line in lines if line.strip())

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from captioner_jax.errors import UserError
+from captioner_jax.errors import UserError, naming
 
 ImageId = int | str
 
@@ -77,8 +77,7 @@ def _caption(entry: Any, path: Path, number: int) -> tuple[ImageId, str]:
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+        with naming(path):
+            return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from error

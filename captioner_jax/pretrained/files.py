@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import safetensors
 
-from captioner_jax.errors import UserError
+from captioner_jax.errors import UserError, naming
 from captioner_jax.pretrained.pth import PthError, read_pth
 
 KINDS = (".safetensors", ".pth", ".pt", ".bin")
@@ -123,9 +123,8 @@ def preprocessor(folder: Path) -> dict[str, Any] | None:
 def read_json(file: Path) -> dict[str, Any]:
     """Raises UserError where it cannot be read, or is no JSON object."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror or error}") from error
+        with naming(file):
+            content = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is damaged: {error}") from error
     if not isinstance(content, dict):

@@ -18,7 +18,7 @@ from jax.experimental import multihost_utils
 
 from captioner_jax.config import DevicesConfig
 from captioner_jax.data.pipeline import HostShare
-from captioner_jax.errors import RESTART, UserError
+from captioner_jax.errors import INTERRUPTED, RESTART, UserError
 from captioner_jax.training.preemption import start_again_if_terminated, terminated_by_hanging_up
 
 Tree = TypeVar("Tree")
@@ -55,7 +55,7 @@ def together(devices: DevicesConfig) -> Iterator[None]:
     except UserError as error:
         _leave(f"error: {error}", error.code)
     except KeyboardInterrupt:
-        _leave("interrupted", 130)
+        _leave("interrupted", INTERRUPTED)
     except Exception as error:
         traceback.print_exc()
         _leave(

@@ -76,7 +76,7 @@ class Progress:
             self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Leaves what was done since the last line out of the rate."""
+        """Begins anew to count steps and time: what was done besides steps is to be in no rate."""
         self.clock.restart()
 
     def awaited(self, batches: Iterator[Batch]) -> Iterator[Batch]:
