@@ -169,6 +169,31 @@ def check(options: Options) -> None:
         takes_all = options.generation.must_say or options.generation.banned
         hint = "; name images before --must-say and --banned, which take all that follows" if takes_all else ""
         raise UserError(f"name images to caption, or a folder to --watch, or --serve a page; --help tells more{hint}")
+    if options.watch is not None and not options.watch.is_dir():
+        raise UserError(f"--watch {options.watch}: there is no such folder")
+    if STDIN in options.images and sys.stdin is None:
+        raise UserError("- is a list on standard input, which is closed")
+    if sys.stdout is None and not options.serve and options.output is None:
+        raise UserError("standard output is closed: name a file with --output")
+    if options.resume and options.output is None and not options.places and not options.serve:
+        raise UserError("--resume goes on with an --output, or with --write-sidecars or --write-descriptions")
+    if options.resume and options.force:
+        raise UserError("--resume keeps what is written, --force does not: take one of them")
+    check_page(options)
+    check_sidecars(options)
+    files = [file for file in (*options.shown, options.output) if file is not None]
+    named_images = [Path(name) for name in options.images if name != STDIN]
+    if len({file.resolve() for file in files}) < len(files) or any(is_one_of(file, named_images) for file in files):
+        raise UserError(OWN_FILES)
+    check_shown(options)
+    if options.output is not None:
+        check_output(options, options.output)
+
+
+def check_page(options: Options) -> None:
+    """Raises UserError for what a page has no use for, or is of use to none but a page."""
+    if not options.serve and (options.host is not None or options.port is not None):
+        raise UserError("--host and --port say where --serve listens: leave them out, or --serve a page")
     if options.serve and (options.output or options.places or options.resume or options.shown or options.force):
         raise UserError(
             "--serve writes nothing: leave out --output, --force, --resume, --attention, --explore and the --write "
@@ -176,44 +201,37 @@ def check(options: Options) -> None:
         )
     if options.serve and (options.recursive or options.allow_urls or options.format):
         raise UserError("--serve takes pictures from its page: leave out --recursive, --allow-urls and --format")
-    if not options.serve and (options.host is not None or options.port is not None):
-        raise UserError("--host and --port say where --serve listens: leave them out, or --serve a page")
-    check_sidecars(options)
-    if STDIN in options.images and sys.stdin is None:
-        raise UserError("- is a list on standard input, which is closed")
-    if sys.stdout is None and not options.serve and options.output is None:
-        raise UserError("standard output is closed: name a file with --output")
-    if options.shown and options.generation.num_captions != 1:
+
+
+def check_shown(options: Options) -> None:
+    """Raises UserError where it cannot be shown how a caption came about."""
+    if not options.shown:
+        return
+    if options.generation.num_captions != 1:
         raise UserError("--attention and --explore show the best caption: leave out --num-captions")
-    if options.shown and len(options.images) != 1:
+    if len(options.images) != 1:
         raise UserError("--attention and --explore show one image: name it, and no other")
-    if options.shown and options.resume:
+    if options.resume:
         raise UserError("--attention and --explore show the image in any case: leave out --resume")
-    files = [file for file in (*options.shown, options.output) if file is not None]
-    named_images = [Path(name) for name in options.images if name != STDIN]
-    if len({file.resolve() for file in files}) < len(files) or any(is_one_of(file, named_images) for file in files):
-        raise UserError(OWN_FILES)
-    if options.output is not None and FORMATS.get(options.output.suffix.lower(), options.kind) != options.kind:
-        meant = FORMATS[options.output.suffix.lower()]
-        raise UserError(f"--output {options.output} is named like {meant}: leave out --format {options.format}")
-    if options.output is not None and (options.output.suffix.lower() == ".json" or str(options.output) == STDIN):
-        raise UserError(
-            f"--output {options.output}: lines of JSON go into a file named .jsonl, and captions to standard output "
-            "where no --output is named"
-        )
-    if options.output is not None and options.force and has_picture_name(options.output) and options.output.exists():
-        raise UserError(f"--output {options.output} has the name of a picture: no captions are written over it")
     if options.attention is not None and options.attention.suffix.lower() not in ("", ".png"):
         raise UserError(f"--attention {options.attention}: it is a PNG, and is to be named so")
     for file in options.shown:
         if file.exists() and not options.force:
             raise UserError(f"{file} is there already; --force writes it anew")
-    if options.watch is not None and not options.watch.is_dir():
-        raise UserError(f"--watch {options.watch}: there is no such folder")
-    if options.resume and options.output is None and not options.places:
-        raise UserError("--resume goes on with an --output, or with --write-sidecars or --write-descriptions")
-    if options.resume and options.force:
-        raise UserError("--resume keeps what is written, --force does not: take one of them")
+
+
+def check_output(options: Options, output: Path) -> None:
+    """Raises UserError for a file that captions cannot be meant to go into."""
+    ending = output.suffix.lower()
+    if FORMATS.get(ending, options.kind) != options.kind:
+        raise UserError(f"--output {output} is named like {FORMATS[ending]}: leave out --format {options.format}")
+    if ending == ".json" or str(output) == STDIN:
+        raise UserError(
+            f"--output {output}: lines of JSON go into a file named .jsonl, and captions to standard output where no "
+            "--output is named"
+        )
+    if options.force and has_picture_name(output) and output.exists():
+        raise UserError(f"--output {output} has the name of a picture: no captions are written over it")
 
 
 def check_sidecars(options: Options) -> None:
