@@ -203,6 +203,14 @@ def test_captions_of_which_it_is_not_clear_whose_they_are_are_not_scored(lines, 
     assert (code, message is None or message in err) == (message is not None, True), err
 
 
+def test_an_image_that_may_be_either_of_two_is_neither(tmp_path, capsys):
+    (tmp_path / "references.csv").write_text("image,caption\nx/b.jpg,a dog\ny/b.jpg,a cat\n")
+    for name, code in (("b.jpg", 1), ("z/y/b.jpg", 0)):
+        (tmp_path / "results.txt").write_text(f"{name}\ta dog\n")
+        assert evaluate.main(["score", str(tmp_path / "results.txt"), str(tmp_path / "references.csv")]) == code
+    assert "has no captions of 1 images in" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("results", "annotations", "message"),
     [

@@ -227,9 +227,9 @@ def test_a_device_is_not_read_to_its_end():
 
 def test_names_and_captions_do_not_steer_the_terminal(photos, captioner, capsys):
     (photos / "a\nb: \x1b[31mred.png").write_bytes(encoded(picture()))
-    (photos / "\x9b31m.png").write_bytes(b"")
-    assert run(photos) == 0
+    assert run(photos, "http://x/\x1b[31m\x9b.png") == 1
     out, err = capsys.readouterr()
+    assert err.startswith("http://x/\\x1b[31m\\x9b.png: nothing is fetched")
     assert "a\\nb: \\x1b[31mred.png: a picture of a\\nb: \\x1b[31mred.png\n" in out
     assert not {"\x1b", "\x9b"} & {*out, *err}
 
