@@ -100,7 +100,7 @@ def run(config: Config, resumption: Resumption) -> int:
     tokenizer = Tokenizer.train(captions, config.data) if start is None else start.tokenizer
     told = Told.of(captions, tokenizer)
     mark = mark_of(captions, tokenizer)
-    agree_on_data(mark)
+    agree_on_data(mark, {name: len(source) for name, source in data.validation.items()})
     check_batches(data.train, config.data, config.train)
     check_words(told)
     check_captions(data.validation | data.test)
@@ -174,6 +174,7 @@ def train(
         settings.batch_size,
         skips=settings.bad_batches == "skip",
         writes=hosts.is_first(),
+        is_due=checkpoints.best.is_due,
     )
     with telling as progress, tracing, Preemption() as preemption:
         batches = progress.awaited(batches)

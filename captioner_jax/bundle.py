@@ -122,6 +122,8 @@ def load(directory: Path) -> Bundle:
     """Raises UserError where the directory is no captioner, a damaged one, or one of a later format."""
     card = _card(directory)
     try:
+        if missing := {"format", "sha256", "model", "preprocessing", "max_length", "scores", "training"} - card.keys():
+            raise UserError(f"{directory} is damaged: {CARD} has no {min(missing)}")
         if card["format"] > FORMAT:
             raise UserError(f"{directory} is of format {card['format']}, later than this program knows: update it")
         if not {WEIGHTS, TOKENIZER} <= card["sha256"].keys():
@@ -143,9 +145,7 @@ def load(directory: Path) -> Bundle:
     except OSError as error:
         why = f"{error.filename or directory}: {error.strerror or error}"
         raise UserError(f"{directory} is damaged: {why}") from error
-    except KeyError as error:
-        raise UserError(f"{directory} is damaged: {CARD} has no {error.args[0]}") from error
-    except (AttributeError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
         raise UserError(f"{directory} is damaged: {error!r}") from error
 
 

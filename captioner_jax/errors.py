@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
@@ -23,6 +24,9 @@ FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 RESTART = 75
 # By signals, as shells tell it: 128 and the signal's number; by SIGINT and SIGPIPE.
 BY_SIGNAL = 128
+# Seconds in which a second signal is taken for the first.
+GRACE = 5
+_signalled: dict[str, float] = {}
 INTERRUPTED, UNREAD = 130, 141
 
 
@@ -64,8 +68,14 @@ def terminable() -> None:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # once is enough
-    raise TerminatedError(number)
+    """The first of these signals; one that comes soon after would cut short what is being cleared away, and one that
+    comes long after is meant for what did not heed the first."""
+    now = time.monotonic()
+    first = _signalled.setdefault("at", now)
+    if now == first:
+        raise TerminatedError(number)
+    if now - first > GRACE:
+        os._exit(BY_SIGNAL + number)
 
 
 def interruptible() -> None:

@@ -70,7 +70,7 @@ class Score:
     """Scores captions by what people wrote of the same images."""
 
     captions: tyro.conf.Positional[Path]
-    """A COCO results file, or .jsonl, .csv, .tsv or .txt with a caption for each image's name, as of sample.py."""
+    """A COCO results file; or a caption for each image's name: .jsonl or .csv as of sample.py, .tsv, .txt with tabs."""
     references: tyro.conf.Positional[Path]
     """A COCO annotations file; or any file of captions that one can train on, by the images' names."""
     against: Path | None = None

@@ -195,6 +195,8 @@ def _real(folder: str) -> str:
 
 def _is_pipe(entry: os.DirEntry[str]) -> bool:
     """Is this no folder, file or link to such, but a named pipe or the like, at which a reader might wait for ever?"""
+    if not entry.is_symlink():
+        return not (entry.is_dir() or entry.is_file())
     try:
         mode = entry.stat().st_mode
     except OSError:  # whoever opens it learns what is wrong

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import re
+import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -121,13 +122,24 @@ def _alone(path: Path, mode: str) -> TextIO:
     """
     file = cast(TextIO, open(path, mode, encoding="utf-8", errors="surrogateescape", newline=""))  # noqa: SIM115
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # a pipe, or /dev/null, may be everybody's
+            _lock(file, path)
     except BlockingIOError:
         file.close()
         raise
-    except OSError:  # it knows no locks
-        pass
     return file
+
+
+def _lock(file: TextIO, path: Path) -> None:
+    """Raises BlockingIOError where another process has it, or has put another in its place just now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # it knows no locks
+        return
+    if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+        raise BlockingIOError
 
 
 def _whole(path: Path, format: Format, captions: int) -> frozenset[str]:

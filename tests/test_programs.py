@@ -586,6 +586,25 @@ def test_who_is_terminated_clears_away_what_was_begun(number, pytestconfig):
     assert (done.returncode, done.stdout, done.stderr) == (128 + number, "cleared\n", "")
 
 
+def test_a_second_signal_does_not_cut_short_what_is_cleared_away(pytestconfig):
+    """As SIGHUP after SIGTERM; but one that comes long after ends what did not heed the first."""
+    program = (
+        "import os, signal\n"
+        "from captioner_jax import errors\n"
+        "errors.terminable()\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGTERM)\n"
+        "except errors.TerminatedError:\n"
+        "    signal.raise_signal(signal.SIGHUP)\n"
+        "    print('cleared', flush=True)\n"
+        "errors.GRACE = 0\n"
+        "signal.raise_signal(signal.SIGHUP)\n"
+        "print('still here')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=pytestconfig.rootpath, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (129, "cleared\n", "")
+
+
 def test_messages_stay_out_of_what_is_asked_for_where_they_have_no_place():
     """As where the shell has closed standard error."""
     program = (

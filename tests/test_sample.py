@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
@@ -679,6 +680,22 @@ def test_two_do_not_write_into_one_output(photos, captioner, tmp_path, capsys):
             assert f"{out}: another process writes there" in capsys.readouterr().err
     assert out.read_bytes() == whole
     assert run(photos, "--output", out, "--resume") == 0
+    with open_results(Path("/dev/null"), "jsonl", False, True, 1).file:  # which is everybody's
+        assert run(photos, "--output", "/dev/null", "--force") == 0
+
+
+def test_who_locks_an_output_that_was_replaced_meanwhile_has_none(photos, captioner, tmp_path, monkeypatch, capsys):
+    out, lock = tmp_path / "out.jsonl", fcntl.flock
+    assert run(photos / "a.png", "--output", out) == 0
+
+    def late(file, how):
+        write_whole(out, "another's\n")
+        lock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    assert run(photos, "--output", out, "--resume") == 1
+    assert "another process writes there" in capsys.readouterr().err
+    assert out.read_text() == "another's\n"
 
 
 def test_a_link_to_nothing_is_no_place_for_a_file_beside_an_image(photos, captioner, tmp_path):

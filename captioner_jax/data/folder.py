@@ -44,10 +44,10 @@ def _captions(root: Path, images: Folder | Tar, name: str | None) -> tuple[str, 
     usual = [root / name for name in USUAL_FILES if (root / name).is_file()]
     usual = usual or [root / name for name in OF_HUGGING_FACE if (root / name).is_file()]
     if name is None and not usual and isinstance(images, Folder):
-        if parts := _by_split(root):
-            return f"in the {parts[0].name} of each split", _joined(root, parts)
         if sidecars.are_there(images):
             return "in text files beside them", sidecars.read_sidecars(images)
+        if parts := _by_split(root):
+            return f"in the {parts[0].name} of each split", _joined(root, parts)
     if name is None and len(usual) != 1:
         none = "no captions file of a usual name, and no text files beside images"
         what = "several captions files" if usual else none
@@ -60,7 +60,15 @@ def _captions(root: Path, images: Folder | Tar, name: str | None) -> tuple[str, 
 def _by_split(root: Path) -> list[Path]:
     """A file of captions in each folder that is called like a split, as the `imagefolder` of Hugging Face has them."""
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and split_name(folder.name) in SPLITS)
-    return [folder / name for folder in folders for name in OF_HUGGING_FACE if (folder / name).is_file()]
+    files = {folder: [folder / name for name in OF_HUGGING_FACE if (folder / name).is_file()] for folder in folders}
+    for folder, some in files.items():
+        if len(some) > 1:
+            raise UserError(f"{folder} has several captions files: keep one of {', '.join(OF_HUGGING_FACE)}")
+    found = [file for some in files.values() for file in some]
+    missing = set(NEEDED) - {split_name(file.parent.name) for file in found}
+    if found and missing:
+        raise UserError(f"{root} has no folder {' or '.join(sorted(missing))} with captions: move some images there")
+    return found
 
 
 def _joined(root: Path, parts: list[Path]) -> Captions:
@@ -71,7 +79,8 @@ def _joined(root: Path, parts: list[Path]) -> Captions:
         for image, captions in part.by_image.items():
             name = f"{file.parent.relative_to(root).as_posix()}/{image}"
             whole.by_image[name], whole.splits[name] = captions, split
-        whole.problems.extend(part.problems)
+        below = (Problem(f"{file.parent.name}/{one.where}", one.kind, one.particulars) for one in part.problems)
+        whole.problems.extend(below)
     return whole
 
 

@@ -46,11 +46,9 @@ def read_files(config: DataConfig) -> DataSet:
 
 def _check_files(config: DataConfig) -> None:
     """Raises UserError where files are named that would not be looked at."""
-    for name in ("path", "captions", "images"):
-        named = getattr(config, name)
-        if config.source in ("shapes", "tfds") and named != getattr(DataConfig(), name):
-            kind = "drawn scenes are" if config.source == "shapes" else "what TensorFlow Datasets has prepared is"
-            raise UserError(f"data.{name}: {named} would not be looked at: {kind} asked for; add --data.source folder")
+    if config.path is not None and config.source in ("shapes", "tfds"):
+        kind = "drawn scenes are" if config.source == "shapes" else "what TensorFlow Datasets has prepared is"
+        raise UserError(f"data.path: {config.path} would not be looked at: {kind} asked for; add --data.source folder")
 
 
 def _check_splits(config: DataConfig) -> None:

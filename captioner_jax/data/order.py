@@ -1,7 +1,5 @@
 """The order in which training takes the images of a split: each once an epoch, every epoch anew."""
 
-import functools
-import threading
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -9,8 +7,7 @@ import grain
 import numpy as np
 from jaxtyping import Int
 
-# Threads that come to an epoch together would otherwise each work it out.
-_ONE_AT_A_TIME = threading.Lock()
+from captioner_jax.data.once import computed_once
 
 
 @runtime_checkable
@@ -43,11 +40,10 @@ class ShardByShard:
 
     def __getitem__(self, place: int) -> np.integer:
         epoch, place = divmod(place, self.images)
-        with _ONE_AT_A_TIME:
-            return _epoch(self, epoch)[place]
+        return _epoch(self, epoch)[place]
 
 
-@functools.lru_cache(maxsize=2)
+@computed_once(2)
 def _epoch(order: ShardByShard, number: int) -> Int[np.ndarray, " images"]:
     rng = np.random.default_rng([order.seed, number, 0, 1])  # others than of a plan's window of this number
     drawn = rng.permutation(len(order.shards))

@@ -95,7 +95,8 @@ def to_keep(example: Example) -> bytes:
     """Its file, for what is kept of it for good. Raises OutageError where that cannot be read now."""
     if example.lost is not None:
         raise OutageError(
-            f"{example.name}: {example.lost}: what is kept of images cannot be made while their files are not to be had"
+            f"{example.name}: {example.lost}: what is kept of images cannot be made while their files are not to be "
+            "had; one that stays so is to be removed"
         )
     return example.image
 

@@ -5,20 +5,17 @@ can work out its own share.
 """
 
 import dataclasses
-import functools
-import threading
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
+from captioner_jax.data.once import computed_once
 from captioner_jax.data.order import Order
 from captioner_jax.data.told import Told
 
 # Batches among which captions of like length are brought together.
 WINDOW = 32
-# Threads that come to a window together would otherwise each work it out.
-_ONE_AT_A_TIME = threading.Lock()
 
 
 class Draw(NamedTuple):
@@ -44,8 +41,7 @@ class Plan:
     def batch(self, number: int) -> Draw:
         """Batch 0, 1, ... without end."""
         window, place = divmod(number, self.window)
-        with _ONE_AT_A_TIME:
-            return _window(self, window)[place]
+        return _window(self, window)[place]
 
     @property
     def window(self) -> int:
@@ -53,7 +49,7 @@ class Plan:
         return WINDOW if len(self.lengths) > 1 else 1
 
 
-@functools.lru_cache(maxsize=4)
+@computed_once(4)
 def _window(plan: Plan, number: int) -> list[Draw]:
     """The batches of a window.
 

@@ -23,9 +23,14 @@ def agree_on_settings(config: Config) -> None:
     _refuse([f"  {name}: {first!r} there, {here!r} here" for name, first, here in differ])
 
 
-def agree_on_data(mark: str) -> None:
-    """Raises UserError, on all hosts, where the data of one have another mark than those of the first."""
-    _refuse([] if hosts.json_of_first(mark) == mark else ["  the training captions, or their vocabulary"])
+def agree_on_data(mark: str, validation: dict[str, int]) -> None:
+    """Raises UserError, on all hosts, where the data of one have another mark than those of the first, or as many
+    images for validation: all score as many batches."""
+    first, images = hosts.json_of_first([mark, validation])
+    differ = [] if first == mark else ["  the training captions, or their vocabulary"]
+    if images != validation:
+        differ.append(f"  images for validation: {images} there, {validation} here")
+    _refuse(differ)
 
 
 def _refuse(differ: list[str]) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from types import TracebackType
@@ -87,6 +88,13 @@ class Best(NamedTuple):
     """The captioner of this checkpoint is still to be scored."""
 
 
+class _Manager(ocp.CheckpointManager):
+    """Leaves preemption to `training.preemption`, which counts otherwise than by steps: two counts would miss it."""
+
+    def reached_preemption(self, step: int) -> bool:
+        return False
+
+
 class Checkpoints:
     """The checkpoints of a run, with the configuration that they belong to.
 
@@ -111,7 +119,7 @@ class Checkpoints:
             )
             arrays, text = ocp.StandardCheckpointHandler, ocp.JsonCheckpointHandler
             handlers = {"state": arrays(), "best": text(), "folder": arrays()}
-            self.manager = ocp.CheckpointManager(checkpoints, options=options, item_handlers=handlers)
+            self.manager = _Manager(checkpoints, options=options, item_handlers=handlers)
         self.notes: dict[str, str] = {}
         self._note(SETTINGS, json.dumps(as_json(config), indent=2) + "\n")
 
@@ -204,10 +212,12 @@ class Checkpoints:
             with storage.reaching(self.home):
                 yield
         except (OSError, ValueError, KeyError, TypeError) as error:
+            place, why = self.home / CHECKPOINTS / str(step), textwrap.shorten(_reason(error), 200)
+            if _is_refused(error):
+                raise UserError(f"{place} cannot be read: {why}") from error
             others = [other for other in self.manager.all_steps() if other != step]
             then = f"--resume goes on from step {max(others)}" if others else "begin anew, as there is no other"
-            place = self.home / CHECKPOINTS / str(step)
-            raise UserError(f"{place} is damaged ({type(error).__name__}): remove it, and {then}") from error
+            raise UserError(f"{place} is damaged ({why}): move it away, and {then}") from error
 
     @property
     def latest(self) -> int | None:
@@ -265,8 +275,15 @@ def _ignore_writers_that_nobody_waits_for() -> None:
     sys.unraisablehook = tell_of_others
 
 
-def _reason(error: OSError | ValueError) -> str:
-    """Of a write that failed; TensorStore gives the system's number for it, at the end of a long story."""
+def _is_refused(error: Exception) -> bool:
+    """Is it the system that does not give what is there, and may be whole?"""
+    is_systems = isinstance(error, OSError) and not isinstance(error, FileNotFoundError)
+    return is_systems or "os_error_code" in str(error)
+
+
+def _reason(error: Exception) -> str:
+    """Why a checkpoint cannot be written or read; TensorStore gives the system's number for it, at the end of a long
+    story."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     number = re.search(r"os_error_code='(\d+)'", str(error))

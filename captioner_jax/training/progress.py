@@ -43,15 +43,24 @@ class Progress:
     """
 
     def __init__(
-        self, folder: Path, first: int, steps: int, batch_size: int, *, skips: bool = False, writes: bool = True
+        self,
+        folder: Path,
+        first: int,
+        steps: int,
+        batch_size: int,
+        *,
+        skips: bool = False,
+        writes: bool = True,
+        is_due: bool = False,
     ):
         """`skips`: bad batches were skipped and do not stop the run. Of hosts that train together one `writes`.
 
-        What was told of steps after `first`, which come again, is no part of this run.
+        What was told of steps after `first`, which come again, is no part of this run; nor are the scores of step
+        `first`, where `is_due` says that they are still to come.
         """
         file = folder / "metrics.jsonl" if writes else Path(os.devnull)
         if writes:
-            _forget(folder, first)
+            _forget(folder, first, is_due)
         self.json_lines = file.open("a", encoding="utf-8", buffering=1)
         self.tensorboard = Events(folder / "tensorboard", first) if writes else None
         self.first, self.steps = first, steps
@@ -172,24 +181,27 @@ def device_memory() -> dict[str, float]:
     return {name: told[key] / 2**30 for key, name in names.items() if key in told}
 
 
-def _forget(folder: Path, first: int) -> None:
-    """Leaves of metrics.jsonl the whole lines up to step `first`; of a run from its beginning nothing, nor events.
+def _forget(folder: Path, first: int, is_due: bool) -> None:
+    """Leaves of metrics.jsonl the whole lines up to step `first`, without that step's scores where these are due; of a
+    run from its beginning nothing, nor events.
 
     TensorBoard itself forgets the events of later steps, by the step that its next file purges from.
     """
     file = folder / "metrics.jsonl"
     if first and file.exists():
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-        write_whole(file, "".join(line for line in lines if _is_told(line, first)))
+        write_whole(file, "".join(line for line in lines if _is_told(line, first, is_due)))
     elif not first:
         for told in (file, *(folder / "tensorboard").glob("events.out.tfevents.*")):
             told.unlink(missing_ok=True)
 
 
-def _is_told(line: str, first: int) -> bool:
-    """Is this a whole line of metrics.jsonl, of a step up to `first`?"""
+def _is_told(line: str, first: int, is_due: bool) -> bool:
+    """Is this a whole line of metrics.jsonl, of a step up to `first`, whose scores may come again?"""
     try:
-        return line.endswith("\n") and json.loads(line)["step"] <= first
+        told = json.loads(line)
+        comes_again = is_due and told["step"] == first and "loss" not in told
+        return line.endswith("\n") and told["step"] <= first and not comes_again
     except (ValueError, KeyError, TypeError):  # cut short as the run was killed
         return False
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import ipaddress
+import signal
 import socket
 import sys
 from typing import Any
@@ -48,6 +49,8 @@ def serve(captioner: Captioner, asked: Generation, host: str, port: int) -> None
                 file=sys.stderr,
             )
         warm_up(captioner, asked)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # there is nothing to clear away, and loops go on after errors
         shown = f"[{host}]" if ":" in host else host
         print(f"captions at http://{shown}:{port}/ ; Ctrl-C ends it", file=sys.stderr, flush=True)
         make_server(make_app(captioner, asked, host)).run([listener])

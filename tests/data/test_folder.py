@@ -122,12 +122,19 @@ def test_splits_in_folders_with_metadata_of_their_own_are_read_as_one(tmp_path):
     }
     assert data.train[1].image
     assert {problem.where for problem in data.problems} == {"train/z.png", "validation/z.png"}
+    (tmp_path / "train" / "metadata.csv").touch()
+    with pytest.raises(UserError, match="train has several captions files"):
+        load(DataConfig("folder", str(tmp_path)))
+    (tmp_path / "train" / "metadata.csv").unlink()
+    (tmp_path / "validation" / "metadata.jsonl").unlink()
+    with pytest.raises(UserError, match="has no folder validation with captions"):
+        load(DataConfig("folder", str(tmp_path)))
 
 
 def test_files_are_not_named_for_data_that_have_none(tmp_path):
-    for source, name in (("shapes", "path"), ("tfds", "captions")):
-        with pytest.raises(UserError, match=rf"data\.{name}: there would not be looked at"):
-            load_any(DataConfig(source, **{name: "there"}))
+    for source in ("shapes", "tfds"):
+        with pytest.raises(UserError, match=r"data\.path: there would not be looked at"):
+            load_any(DataConfig(source, path="there"))
 
 
 def test_metadata_are_captions_only_where_there_are_no_others(tmp_path):

@@ -1,6 +1,5 @@
 """Every epoch holds every image once, in whatever order."""
 
-import functools
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from captioner_jax.data import order as orders
+from captioner_jax.data import order
 from captioner_jax.data.order import ShardByShard, mixed
+from captioner_jax.data.plan import Plan
+from captioner_jax.data.told import Told
 
 SHARDS = [f"{i % 7}.tar" for i in range(200)] + ["alone.tar"]
 IMAGES = len(SHARDS)
+TOLD = Told(np.zeros(600, np.int32), np.arange(0, 601, 3), np.arange(201), np.zeros(200, bool))
+WINDOWS = Plan(TOLD, range(10**6), 4, 1, (2, 3, 4), 7)
 ORDERS = [mixed(IMAGES, 3), ShardByShard(SHARDS, 1, 3), ShardByShard(SHARDS, 3, 3), ShardByShard(SHARDS, 99, 3)]
 
 
@@ -47,18 +50,19 @@ def test_the_shards_that_meet_change_with_the_epoch():
     assert len({frozenset(SHARDS[image] for image in epoch(order, number)[:10]) for number in range(8)}) > 2
 
 
-def test_threads_that_read_an_epoch_together_work_it_out_once(monkeypatch):
-    permuted, order = [], ShardByShard(SHARDS, 2, 5)
+@pytest.mark.parametrize("of", [order.ShardByShard(SHARDS, 2, 5).__getitem__, WINDOWS.batch])
+def test_threads_that_come_together_compute_it_once(of, monkeypatch):
+    asked, generator = [], np.random.default_rng
 
-    def slow(order, number):
+    def slow(seed):
+        asked.append(seed)
         time.sleep(0.05)
-        permuted.append(number)
-        return np.arange(IMAGES)
+        return generator(seed)
 
-    monkeypatch.setattr(orders, "_epoch", functools.lru_cache(slow))
+    monkeypatch.setattr(np.random, "default_rng", slow)
     with ThreadPoolExecutor(4) as pool:
-        assert [*pool.map(order.__getitem__, range(8))] == [*range(8)]
-    assert permuted == [0]
+        [*pool.map(of, range(4))]
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("order", [lambda seed: mixed(50, seed), lambda seed: ShardByShard(SHARDS[:50], 2, seed)])

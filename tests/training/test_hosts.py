@@ -80,7 +80,8 @@ def test_kills_of_both_change_no_loss(runs, two):
 @pytest.mark.slow
 def test_a_sigterm_to_one_ends_both_after_the_same_step(runs):
     """Whether they compute a step, or score captions, which takes most of the time here."""
-    both = start(2, runs, "both_terminated", "--train.evaluate-every", "1")
+    often = ["--train.evaluate-every", "1", "--train.checkpoint-every", "1"]  # Orbax, too, asks whether one has come
+    both = start(2, runs, "both_terminated", *often)
     both[0].until(lambda: runs.losses("both_terminated"))
     both[1].process.terminate()
     for code, _, err in (run.ended() for run in both):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import itertools
 import json
@@ -317,14 +318,26 @@ def test_a_checkpoint_that_is_damaged_is_named_and_so_is_the_one_before(damage, 
         checkpoints.save(state(1))
         checkpoints.save(state(2))
     damage(config.folder / "checkpoints" / "2")
-    with (
-        Checkpoints(config) as checkpoints,
-        pytest.raises(UserError, match=r"checkpoints/2 is damaged .*: remove it, and --resume goes on from step 1"),
-    ):
+    then = r"checkpoints/2 is damaged \(.+\): move it away, and --resume goes on from step 1"
+    with Checkpoints(config) as checkpoints, pytest.raises(UserError, match=then):
         checkpoints.restore(shapes_of(state(0)))
     shutil.rmtree(config.folder / "checkpoints" / "2")
     with Checkpoints(config) as checkpoints:
         assert checkpoints.restore(shapes_of(state(0))).step == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_for_now_is_not_called_damaged(tmp_path, monkeypatch):
+    config = Config(runs=str(tmp_path))
+    with Checkpoints(config) as checkpoints:
+        checkpoints.save(state(1))
+
+        def refuse(*_, **__):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        checkpoints.manager.wait_until_finished()
+        monkeypatch.setattr(checkpoints.manager, "restore", refuse)
+        with pytest.raises(UserError, match=r"checkpoints/1 cannot be read: Permission denied$"):
+            checkpoints.restore(shapes_of(state(0)))
 
 
 def test_a_mark_is_of_captions_and_of_words():

@@ -139,6 +139,17 @@ def test_where_it_cannot_listen_it_says_so(host, port, message):
         serving.listen(host, taken.getsockname()[1] if port is None else port)
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_it_ends_with_its_terminal(number):
+    program = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\nimport runpy, sys\n"
+    program += "sys.argv = ['sample.py', '--serve', '--port', '0']; runpy.run_path('sample.py', run_name='__main__')"
+    serving = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    with serving:
+        assert "captions at" in serving.stderr.readline()
+        serving.send_signal(number)
+        assert serving.wait(30) != 0
+
+
 def test_what_it_cannot_do_without_is_said(monkeypatch, capsys):
     monkeypatch.setattr(sample.Captioner, "load", lambda *_, **__: Captioner(untrained()))
     monkeypatch.setitem(sys.modules, "captioner_jax.web", None)
