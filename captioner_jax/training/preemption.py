@@ -48,8 +48,9 @@ def _hang_up(number: int, frame: FrameType | None) -> None:
     """The terminal, or what it read through, takes no more words: they would be errors. A file does."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
-        if not stat.S_ISREG(os.fstat(stream).st_mode):
-            os.dup2(nowhere, stream)
+        with contextlib.suppress(OSError):  # closed
+            if not stat.S_ISREG(os.fstat(stream).st_mode):
+                os.dup2(nowhere, stream)
     os.close(nowhere)
     os.kill(os.getpid(), signal.SIGTERM)
 
