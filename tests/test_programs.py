@@ -571,8 +571,9 @@ def test_who_leaves_off_waits_for_no_thread(ends, waits, code, pytestconfig):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_who_is_terminated_clears_away_what_was_begun(number, pytestconfig):
     program = (
-        "import os\n"
+        "import os, signal\n"
         "from captioner_jax.errors import for_people, leave, terminable\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # whatever these tests are run by
         "@for_people\n"
         "def main(arguments):\n"
         "    try:\n"
@@ -591,6 +592,7 @@ def test_a_second_signal_does_not_cut_short_what_is_cleared_away(pytestconfig):
     program = (
         "import os, signal\n"
         "from captioner_jax import errors\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "errors.terminable()\n"
         "try:\n"
         "    signal.raise_signal(signal.SIGTERM)\n"

@@ -11,6 +11,7 @@ import pty
 import random
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 import termios
@@ -55,6 +56,11 @@ def test_a_sigterm_ends_a_run_after_a_checkpoint_and_it_goes_on(runs, undisturbe
 def test_a_terminal_that_goes_away_ends_a_run_after_a_checkpoint(runs):
     """Of which nothing is ignored, as nohup would, and into which it would go on to write."""
     terminal, end = pty.openpty()
+
+    def at_terminal():
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever these tests are run by
+
     arguments = ["--name", "hung_up", *runs.options, "--train.steps", "100000", "--train.checkpoint-every", "100000"]
     run = subprocess.Popen(
         [sys.executable, train.__file__, "configs/shapes.toml", *arguments],
@@ -63,7 +69,7 @@ def test_a_terminal_that_goes_away_ends_a_run_after_a_checkpoint(runs):
         stdout=end,
         stderr=end,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=at_terminal,
     )
     os.close(end)
     said = b""
