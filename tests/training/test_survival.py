@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import errno
-import fcntl
 import itertools
 import json
 import os
@@ -11,10 +10,8 @@ import pty
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 
@@ -34,6 +31,13 @@ from captioner_jax.training.step import first_state
 from tests.training.running import STEPS, bit_for_bit, near
 
 KILLS = 20
+# What standard input is becomes the terminal of what follows, whose going away nobody has it ignore.
+AT_TERMINAL = (
+    "import fcntl, os, signal, sys, termios\n"
+    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+    "os.execv(sys.argv[1], sys.argv[1:])\n"
+)
 
 
 @pytest.mark.slow
@@ -56,20 +60,14 @@ def test_a_sigterm_ends_a_run_after_a_checkpoint_and_it_goes_on(runs, undisturbe
 def test_a_terminal_that_goes_away_ends_a_run_after_a_checkpoint(runs):
     """Of which nothing is ignored, as nohup would, and into which it would go on to write."""
     terminal, end = pty.openpty()
-
-    def at_terminal():
-        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever these tests are run by
-
     arguments = ["--name", "hung_up", *runs.options, "--train.steps", "100000", "--train.checkpoint-every", "100000"]
     run = subprocess.Popen(
-        [sys.executable, train.__file__, "configs/shapes.toml", *arguments],
+        [sys.executable, "-c", AT_TERMINAL, sys.executable, train.__file__, "configs/shapes.toml", *arguments],
         cwd=Path(train.__file__).parent,
         stdin=end,
         stdout=end,
         stderr=end,
         start_new_session=True,
-        preexec_fn=at_terminal,
     )
     os.close(end)
     said = b""
