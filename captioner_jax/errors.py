@@ -26,7 +26,8 @@ RESTART = 75
 BY_SIGNAL = 128
 # Seconds in which a second signal is taken for the first.
 GRACE = 5
-_signalled: dict[str, float] = {}
+_signalled: list[float] = []
+"""When such signals came."""
 INTERRUPTED, UNREAD = 130, 141
 
 
@@ -70,11 +71,10 @@ def terminable() -> None:
 def _terminate(number: int, frame: FrameType | None) -> None:
     """The first of these signals; one that comes soon after would cut short what is being cleared away, and one that
     comes long after is meant for what did not heed the first."""
-    now = time.monotonic()
-    first = _signalled.setdefault("at", now)
-    if now == first:
+    _signalled.append(time.monotonic())
+    if len(_signalled) == 1:
         raise TerminatedError(number)
-    if now - first > GRACE:
+    if _signalled[-1] - _signalled[0] > GRACE:
         os._exit(BY_SIGNAL + number)
 
 

@@ -68,11 +68,11 @@ def _fetched(address: Address, until: float) -> bytes:
                         return _content(answer, until)
                     url = urljoin(url, elsewhere)
             raise ImageError(f"the server sends us elsewhere more than {REDIRECTS} times")
+    except ImageError:  # a ValueError, too
+        raise
     except requests.ConnectionError as error:
         raise ImageError("the server cannot be reached") from error
     except (requests.RequestException, HTTPError, ValueError) as error:  # odd addresses have errors of their own
-        if isinstance(error, ImageError):
-            raise
         raise ImageError(f"could not be fetched: {error}") from error
 
 

@@ -13,6 +13,11 @@ from captioner_jax.data.images import ImageError
 from captioner_jax.fetching import Address, fetch, is_address
 
 PICTURE = b"a picture" * 1000
+# Where the server sends others to.
+ELSEWHERE = {
+    **dict.fromkeys(("/elsewhere", "/elsewhere-with-much"), "/picture.jpg"),
+    **{"/round": "/round", "/file": "file:///etc/passwd"},
+}
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -21,21 +26,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.send_response(200)
             self.end_headers()
             self.wfile.write(PICTURE)
-        elif self.path == "/elsewhere":
+        elif self.path in ELSEWHERE:
             self.send_response(302)
-            self.send_header("Location", "/picture.jpg")
-            self.end_headers()
-        elif self.path == "/elsewhere-with-much":
-            self.send_response(302)
-            self.send_header("Location", "/picture.jpg")
+            self.send_header("Location", ELSEWHERE[self.path])
             self.end_headers()
             with contextlib.suppress(OSError):  # until nobody listens
-                while True:
+                while self.path == "/elsewhere-with-much":
                     self.wfile.write(bytes(2**20))
-        elif self.path == "/round":
-            self.send_response(302)
-            self.send_header("Location", "/round")
-            self.end_headers()
         elif self.path == "/heads":
             self.send_response(200)
             with contextlib.suppress(OSError):
@@ -43,10 +40,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     self.send_header("X-More", "and more")
                     self.flush_headers()
                     time.sleep(0.01)
-        elif self.path == "/file":
-            self.send_response(302)
-            self.send_header("Location", "file:///etc/passwd")
-            self.end_headers()
         elif self.path == "/drips":
             self.send_response(200)
             self.end_headers()
